@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: MIT
+# Sourced by the packaging tests: where things are, a scratch directory, the compiler or a visible skip.
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+need_compiler() {
+  if command -v "$1" >/dev/null; then return 0; fi
+  if [ -n "${PAVISE_REQUIRE_COMPILERS:-}" ]; then echo "FAILED: $1 is not installed" >&2; exit 1; fi
+  echo "SKIPPED: $1 is not installed"
+  exit 77
+}
+
+# The public headers, as a user writes them in an #include. Files *.inl are parts of headers.
+public_headers() { (cd "$root/include" && find pavise -name '*.hpp'; cd "$root/kernels" && find pavise_kernels -name '*.hpp') | sort; }
+
+# As a user's compiler would find the headers, and those of the libraries that the opt-in headers need.
+includes=(-I "$root/include" -I "$root/kernels")
+for directory in /usr/include/eigen3 /usr/local/include/eigen3 /usr/include/stb /usr/local/include/stb; do
+  if [ -d "$directory" ]; then includes+=(-isystem "$directory"); fi
+done
+cores() { nproc 2>/dev/null || echo 2; }
