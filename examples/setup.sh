@@ -4,7 +4,7 @@
 
 pavise_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
-say() { printf '%s\n' "$*"; }
+say() { printf '%s\n' "$@"; }
 fail() { printf '%s\n' "$*" >&2; exit 1; }
 
 # What Pavise is built and tested with: PACKAGE:PROBE, where the probe is a command, or a file under an include directory.

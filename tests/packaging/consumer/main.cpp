@@ -13,7 +13,8 @@
 int main() {
   pavise::Tensor<double> tensor(pavise::Shape{100});
   const auto order = pavise::random_permutation(100, {.seed = 7});
-  pavise::parallel_for(100, [&](std::int64_t i) { tensor[i] = static_cast<double>(order[static_cast<std::size_t>(i)]); });
+  pavise::parallel_for(100,
+                       [&](std::int64_t i) { tensor[i] = static_cast<double>(order[static_cast<std::size_t>(i)]); });
   double sum = 0;
   for (const double value : tensor) {
     sum += value;
