@@ -17,8 +17,8 @@ measure() {  # measure WHAT BUDGET SOURCE
     best=$(awk -v best="$best" '{ t = $1 + $2; print (best == "" || t < best) ? t : best }' "$scratch/time")
   done
   awk -v what="$1" -v t="$best" -v budget="$2" -v factor="$factor" 'BEGIN {
-    printf "%s: %.2f s of CPU time, budget %.1f s%s\n", what, t, budget, t > budget ? " (over the budget)" : ""
-    exit t > factor * budget
+    printf "%s: %.2f s of CPU time, budget %.1f s%s\n", what, t, budget, (t > budget ? " (over the budget)" : "")
+    exit (t > factor * budget)
   }' || { echo "FAILED: more than $factor times the budget"; exit 1; }
 }
 echo '#include <pavise/pavise.hpp>' >"$scratch/umbrella.cpp"
