@@ -39,8 +39,9 @@ fi
 build=$pavise_root/build/release
 (cd "$pavise_root" && cmake --preset release && cmake --build --preset release --target pavise_program -j "$(cores)")
 pavise=$build/examples/pavise
-runs=$(dirname "$out")/runs
+runs=$(dirname "$out")/runs/quickstart
 mkdir -p "$runs"
+rm -f "$runs"/{plain,fgsm-rs,pgd}.*
 
 # LABEL DEFENSE...: trains one model and attacks it. The epsilon is in pixels of [0,1]: 0.1 is 25.5 of 255 grey levels.
 eps=0.1
