@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: MIT
+// The operations that apply weights: convolution, transposed convolution, fully connected layer. All of them are one matrix
+// micro-kernel run by a plan (kernels/pavise_kernels/cpu/gather_plan.hpp), in both directions.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "pavise/autodiff/tape.hpp"
+
+namespace pavise {
+
+/// Options of conv2d and conv_transpose2d, as in PyTorch; the same along both axes.
+struct ConvOptions {
+  std::int64_t stride = 1;
+  std::int64_t padding = 0;
+  std::int64_t dilation = 1;
+  std::int64_t groups = 1;
+  std::int64_t output_padding = 0;  ///< of conv_transpose2d
+  bool relu = false;                ///< applies max(0, .) to the result, at no cost of its own
+};
+
+namespace detail {
+
+using kernels::ConvGeometry;
+
+template <class T>
+using OperatorKind = typename LinearOperator<T>::Kind;
+
+template <class T>
+void pack_operator(LinearOperator<T>& op, const T* weight, int lanes) {
+  const std::int64_t rows = kernels::run([&](auto isa) { return tile_rows(isa, lanes); });
+  kernels::pack_weights(op.plan, weight, rows, lanes == 1, op.packed[lanes == 1 ? 1 : 0],
+                        [](std::int64_t n, const auto& body) { parallel_for(n, body); });
+}
+
+/// The packed operator of a weight for this geometry. `matrix`: the geometry is that of a fully connected layer.
+template <class T>
+const LinearOperator<T>& operator_of(Var<T> weight, OperatorKind<T> kind, const ConvGeometry& geometry, bool matrix) {
+  Parameter<T>& p = *weight.tape().node(weight).parameter;
+  return p.linear_operator(
+      kind, geometry, weight.tape().lanes(),
+      [=](LinearOperator<T>& op) {
+        const bool back = kind == OperatorKind<T>::backward;
+        if (matrix) {
+          const auto in = geometry.in_channels;
+          const auto out = geometry.out_channels;
+          op.plan = back ? kernels::matrix_plan(in, out, true) : kernels::matrix_plan(out, in, false);
+        } else {
+          op.plan = back ? kernels::backward_plan(geometry) : kernels::forward_plan(geometry);
+        }
+      },
+      &pack_operator<T>);
+}
+
+/// y = operator(x), for every group of the tape; `e.mask` and y are [group][size][lanes].
+template <class T>
+void apply_operator(Tape<T>& tape, const LinearOperator<T>& op, const T* x, T* y, const kernels::Epilogue<T>& e) {
+  const int lanes = tape.lanes();
+  const auto& packed = op.packed[lanes == 1 ? 1 : 0];
+  tape.each_group([&](std::int64_t g) {
+    kernels::run([&](auto isa) {
+      auto epilogue = e;
+      if (e.mask != nullptr) {
+        epilogue.mask = e.mask + g * op.plan.out_size * lanes;
+      }
+      gather_gemm<T>(isa, op.plan, packed, x + g * op.plan.in_size * lanes, y + g * op.plan.out_size * lanes, epilogue,
+                     lanes);
+    });
+  });
+}
+
+template <class T>
+void check_weight(const char* name, Var<T> weight, std::size_t rank, Var<T> bias, std::int64_t out) {
+  require<ShapeError>(weight.shape().rank() == rank, name, ": the weight has ", rank, " axes, got ", weight.shape());
+  require<Error>(weight.tape().node(weight).parameter != nullptr, name, ": the weight must be a parameter");
+  if (bias) {
+    require<ShapeError>(bias.shared() && bias.size() == out, name, ": weight ", weight.shape(), " expects a bias of ", out,
+                        " elements, got ", bias.shape());
+  }
+}
+
+/// db += sum over groups, points and lanes of dy, and the same for any channel of a (channels, points) gradient.
+template <class T>
+void add_bias_gradient(Tape<T>& tape, Var<T> bias, const T* dy, std::int64_t dy_size, std::int64_t points) {
+  T* db = tape.target(bias).data;
+  parallel_chunks(bias.size(), 8, [&](std::int64_t begin, std::int64_t end) {
+    kernels::run([&](auto isa) {
+      for (std::int64_t c = begin; c < end; ++c) {
+        bias_gradient<T>(isa, dy, tape.groups(), dy_size, points, db, c);
+      }
+    });
+  });
+}
+
+/// dw += the weight gradient of a convolution with geometry g, whose input is x and whose output's gradient is dy.
+template <class T>
+void add_conv_weight_gradient(Tape<T>& tape, const ConvGeometry& g, const T* x, const T* dy, T* dw) {
+  const auto mark = tape.arena().mark();
+  const std::int64_t padded_height = g.in_height + 2 * g.padding;
+  const std::int64_t padded_width = g.in_width + 2 * g.padding;
+  const std::int64_t x_size = g.in_channels * g.in_height * g.in_width;
+  const std::int64_t padded_size = g.in_channels * padded_height * padded_width;
+  const T* padded = x;
+  if (g.padding > 0) {
+    T* copy = tape.arena().template allocate<T>(static_cast<std::size_t>(tape.groups() * padded_size * tape.lanes()));
+    tape.each_group([&](std::int64_t group) {
+      kernels::run([&](auto isa) {
+        pad_image<T>(isa, x + group * x_size * tape.lanes(), copy + group * padded_size * tape.lanes(), g.in_channels,
+                     g.in_height, g.in_width, g.padding);
+      });
+    });
+    padded = copy;
+  }
+  const std::int64_t channels = g.in_channels / g.groups;
+  const std::int64_t rows = g.out_channels / g.groups;
+  std::vector<std::int32_t> offset;
+  for (std::int64_t c = 0; c < channels; ++c) {
+    for (std::int64_t ky = 0; ky < g.kernel_height; ++ky) {
+      for (std::int64_t kx = 0; kx < g.kernel_width; ++kx) {
+        offset.push_back(
+            static_cast<std::int32_t>((c * padded_height + ky * g.dilation) * padded_width + kx * g.dilation));
+      }
+    }
+  }
+  const auto taps = static_cast<std::int64_t>(offset.size());
+  const kernels::WeightGradientJob job{
+      .groups = tape.groups(),
+      .dy_size = g.out_channels * g.out_height * g.out_width,
+      .x_size = padded_size,
+      .out_height = g.out_height,
+      .out_width = g.out_width,
+      .x_row = g.stride * padded_width,
+      .x_step = g.stride,
+  };
+  const auto [tile_rows, tile_taps] = kernels::run([](auto isa) { return weight_gradient_tile_size(isa); });
+  const std::int64_t row_tiles = (rows + tile_rows - 1) / tile_rows;
+  const std::int64_t tap_tiles = (taps + tile_taps - 1) / tile_taps;
+  parallel_for(g.groups * row_tiles * tap_tiles, [&, rt = tile_rows, tt = tile_taps](std::int64_t i) {
+    const std::int64_t group = i / (row_tiles * tap_tiles);
+    const std::int64_t row = i / tap_tiles % row_tiles * rt;
+    const std::int64_t tap = i % tap_tiles * tt;
+    kernels::run([&](auto isa) {
+      weight_gradient<T>(isa, job, dy + group * rows * g.out_height * g.out_width * 16,
+                         padded + group * channels * padded_height * padded_width * 16, offset, dw + group * rows * taps,
+                         rows, row, tap);
+    });
+  });
+  tape.arena().rewind(mark);
+}
+
+/// dw += dy x^T over all images, for a fully connected layer.
+template <class T>
+void add_matrix_weight_gradient(Tape<T>& tape, Var<T> x, const T* dy, std::int64_t rows, T* dw) {
+  const auto mark = tape.arena().mark();
+  const std::int64_t columns = x.size();
+  const std::int64_t tiles = (columns + 15) / 16;
+  const std::int64_t scratch_size = tape.groups() * 256;
+  T* scratch = tape.arena().template allocate<T>(static_cast<std::size_t>(tiles * scratch_size));
+  parallel_for(tiles, [&](std::int64_t tile) {
+    kernels::run([&](auto isa) {
+      matrix_gradient<T>(isa, dy, x.data(), tape.groups(), rows, columns, tile, scratch + tile * scratch_size, dw);
+    });
+  });
+  tape.arena().rewind(mark);
+}
+
+/// Where ReLU was fused into the node, makes its gradient that of the sum before it.
+template <class T>
+void mask_own_gradient(Tape<T>& tape, Var<T> y) {
+  auto& n = tape.node(y);
+  if (!n.relu || !n.unmasked) {
+    return;
+  }
+  tape.each_group([&](std::int64_t g) {
+    T* dy = n.gradient + g * n.size * tape.lanes();
+    const T* v = n.value + g * n.size * tape.lanes();
+    for (std::int64_t i = 0; i < n.size * tape.lanes(); ++i) {
+      dy[i] = v[i] > T{0} ? dy[i] : T{0};
+    }
+  });
+}
+
+inline std::int64_t conv_extent(const char* name, std::int64_t in, std::int64_t kernel, const ConvOptions& o) {
+  const std::int64_t span = o.dilation * (kernel - 1) + 1;
+  require<ShapeError>(in + 2 * o.padding >= span, name, ": a kernel of ", kernel, " (dilation ", o.dilation, ") does not fit in ",
+                      in, " with padding ", o.padding);
+  return (in + 2 * o.padding - span) / o.stride + 1;
+}
+
+inline void check_options(const char* name, const ConvOptions& o) {
+  require(o.stride >= 1 && o.dilation >= 1 && o.groups >= 1 && o.padding >= 0 && o.output_padding >= 0, name, ": stride ",
+          o.stride, ", padding ", o.padding, ", dilation ", o.dilation, ", groups ", o.groups,
+          ": expected stride, dilation, groups >= 1 and padding >= 0");
+}
+
+inline void check_addressable(const char* name, const ConvGeometry& g) {
+  constexpr std::int64_t kLimit = std::int64_t{1} << 31;
+  require<ShapeError>(g.in_channels * g.in_height * g.in_width < kLimit && g.out_channels * g.out_height * g.out_width < kLimit,
+                      name, ": an image of more than 2^31 elements");
+}
+
+/// The operation itself: y = operator(x) + bias, and its backward pass. `transposed`: the operator is the convolution's
+/// derivative, so its own derivative is the convolution.
+template <class T>
+Var<T> linear_map(const char* name, Var<T> x, Var<T> weight, Var<T> bias, const ConvGeometry& geometry, Shape shape,
+                  bool matrix, bool relu, bool transposed = false) {
+  using Kind = OperatorKind<T>;
+  Tape<T>& tape = x.tape();
+  Var<T> y = tape.result(name, shape, {x, weight, bias});
+  tape.node(y).relu = relu;
+  apply_operator<T>(tape, operator_of(weight, transposed ? Kind::backward : Kind::forward, geometry, matrix), x.data(),
+                    y.data(), {.bias = bias ? bias.data() : nullptr, .mask = nullptr, .relu = relu, .accumulate = false});
+  tape.on_backward(y, [=](Tape<T>& t) {
+    mask_own_gradient(t, y);
+    const T* dy = t.gradient(y);
+    if (t.needs_gradient(bias)) {
+      add_bias_gradient(t, bias, dy, y.size(), y.size() / bias.size());
+    }
+    if (t.needs_gradient(weight)) {
+      T* dw = t.target(weight).data;
+      if (matrix) {
+        add_matrix_weight_gradient(t, x, dy, y.size(), dw);
+      } else {
+        add_conv_weight_gradient(t, geometry, transposed ? dy : x.data(), transposed ? x.data() : dy, dw);
+      }
+    }
+    if (t.needs_gradient(x)) {
+      const auto& op = operator_of(weight, transposed ? Kind::forward : Kind::backward, geometry, matrix);
+      const auto target = t.target(x, true);
+      apply_operator<T>(t, op, dy, target.data,
+                        {.bias = nullptr, .mask = target.mask, .relu = false, .accumulate = target.accumulate});
+    }
+  });
+  return y;
+}
+
+}  // namespace detail
+
+/// Two-dimensional convolution (cross-correlation), as torch.nn.functional.conv2d for each image:
+/// y[o][i][j] = bias[o] + sum over c, u, v of weight[o][c][u][v] * x[c][i*stride - padding + u*dilation][...].
+/// x: (C,H,W); weight: parameter (O, C/groups, KH, KW); bias: parameter (O), or none (`{}`). Returns (O,OH,OW).
+/// Throws ShapeError where they do not fit.
+template <class T>
+Var<T> conv2d(Var<T> x, Var<T> weight, Var<T> bias, ConvOptions options = {}) {
+  detail::check_options("conv2d", options);
+  const Shape& s = x.shape();
+  const Shape& w = weight.shape();
+  require<ShapeError>(s.rank() == 3 && !x.shared(), "conv2d: the input is (C,H,W), got ", s);
+  detail::check_weight("conv2d", weight, 4, bias, w.rank() > 0 ? w[0] : 0);
+  require<ShapeError>(s[0] == w[1] * options.groups && w[0] % options.groups == 0, "conv2d: weight ", w, " with ",
+                      options.groups, " groups expects ", w[1] * options.groups,
+                      " input channels and output channels divisible by the groups, got ", s);
+  const kernels::ConvGeometry geometry{.in_channels = s[0],
+                                       .in_height = s[1],
+                                       .in_width = s[2],
+                                       .out_channels = w[0],
+                                       .kernel_height = w[2],
+                                       .kernel_width = w[3],
+                                       .stride = options.stride,
+                                       .padding = options.padding,
+                                       .dilation = options.dilation,
+                                       .groups = options.groups,
+                                       .out_height = detail::conv_extent("conv2d", s[1], w[2], options),
+                                       .out_width = detail::conv_extent("conv2d", s[2], w[3], options)};
+  detail::check_addressable("conv2d", geometry);
+  return detail::linear_map("conv2d", x, weight, bias, geometry, Shape{w[0], geometry.out_height, geometry.out_width}, false,
+                            options.relu);
+}
+
+/// Fully connected layer: y[o] = bias[o] + sum over i of weight[o][i] * x[i]. x: any shape with I elements (flattened in
+/// row-major order); weight: parameter (O,I); bias: parameter (O) or none. Returns (O).
+template <class T>
+Var<T> linear(Var<T> x, Var<T> weight, Var<T> bias, bool relu = false) {
+  const Shape& w = weight.shape();
+  detail::check_weight("linear", weight, 2, bias, w.rank() > 0 ? w[0] : 0);
+  require<ShapeError>(!x.shared() && x.size() == w[1], "linear: weight ", w, " expects ", w[1], " inputs, got ", x.shape());
+  const kernels::ConvGeometry geometry{.in_channels = w[1],
+                                       .in_height = 1,
+                                       .in_width = 1,
+                                       .out_channels = w[0],
+                                       .kernel_height = 1,
+                                       .kernel_width = 1,
+                                       .out_height = 1,
+                                       .out_width = 1};
+  return detail::linear_map("linear", x, weight, bias, geometry, Shape{w[0]}, true, relu);
+}
+
+/// Transposed convolution, as torch.nn.functional.conv_transpose2d: the derivative of conv2d with respect to its input, as a
+/// forward operation. x: (C,H,W); weight: parameter (C, O/groups, KH, KW); bias: parameter (O) or none. Returns (O,OH,OW) with
+/// OH = (H-1)*stride - 2*padding + dilation*(KH-1) + output_padding + 1.
+template <class T>
+Var<T> conv_transpose2d(Var<T> x, Var<T> weight, Var<T> bias, ConvOptions options = {}) {
+  detail::check_options("conv_transpose2d", options);
+  const Shape& s = x.shape();
+  const Shape& w = weight.shape();
+  require<ShapeError>(s.rank() == 3 && !x.shared(), "conv_transpose2d: the input is (C,H,W), got ", s);
+  detail::check_weight("conv_transpose2d", weight, 4, bias, w.rank() > 1 ? w[1] * options.groups : 0);
+  require<ShapeError>(s[0] == w[0] && s[0] % options.groups == 0, "conv_transpose2d: weight ", w, " expects ", w[0],
+                      " input channels, divisible by ", options.groups, " groups, got ", s);
+  require(options.output_padding < std::max(options.stride, options.dilation), "conv_transpose2d: output padding ",
+          options.output_padding, ", expected less than the stride or the dilation");
+  const auto extent = [&](std::int64_t in, std::int64_t kernel) {
+    return (in - 1) * options.stride - 2 * options.padding + options.dilation * (kernel - 1) + options.output_padding + 1;
+  };
+  const std::int64_t height = extent(s[1], w[2]);
+  const std::int64_t width = extent(s[2], w[3]);
+  require<ShapeError>(height >= 1 && width >= 1, "conv_transpose2d: input ", s, " and weight ", w, " leave no output");
+  // The convolution whose derivative this is goes from the output to the input.
+  const kernels::ConvGeometry geometry{.in_channels = w[1] * options.groups,
+                                       .in_height = height,
+                                       .in_width = width,
+                                       .out_channels = s[0],
+                                       .kernel_height = w[2],
+                                       .kernel_width = w[3],
+                                       .stride = options.stride,
+                                       .padding = options.padding,
+                                       .dilation = options.dilation,
+                                       .groups = options.groups,
+                                       .out_height = s[1],
+                                       .out_width = s[2]};
+  detail::check_addressable("conv_transpose2d", geometry);
+  return detail::linear_map("conv_transpose2d", x, weight, bias, geometry, Shape{geometry.in_channels, height, width}, false,
+                            options.relu, true);
+}
+
+}  // namespace pavise

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT
+// Every kernel, in the order in which they build on each other. Included by cpu.hpp once for each instruction set, inside
+// that set's namespace.
+#include "pavise_kernels/cpu/pack.inl"
+//
+#include "pavise_kernels/cpu/math.inl"
+#include "pavise_kernels/cpu/random.inl"
+//
+#include "pavise_kernels/cpu/gather_gemm.inl"
+#include "pavise_kernels/cpu/weight_gradient.inl"
+#include "pavise_kernels/cpu/winograd.inl"

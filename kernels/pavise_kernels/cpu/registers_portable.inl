@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+// Registers of the portable kernels: 16-byte vectors of GCC and Clang, which every target has. fma() must round once, as
+// the hardware's does, so that the bits agree; where the processor lacks the instruction it is a (slow) library call.
+struct Tag {};
+
+inline constexpr int kRegisterBytes = 16;
+inline constexpr int kMaxRows = 4;         ///< rows of the matrix micro-kernel, each a pack of 16 accumulators
+inline constexpr int kMaxAccumulators = 4; ///< packs of accumulators that fit in registers
+
+template <class T, class V>
+[[gnu::always_inline]] inline V register_fma(V a, V b, V c) {
+  V r;
+  for (std::size_t i = 0; i < sizeof(V) / sizeof(T); ++i) {
+    r[i] = std::is_same_v<T, float> ? static_cast<T>(__builtin_fmaf(static_cast<float>(a[i]), static_cast<float>(b[i]),
+                                                                   static_cast<float>(c[i])))
+                                    : static_cast<T>(__builtin_fma(static_cast<double>(a[i]), static_cast<double>(b[i]),
+                                                                  static_cast<double>(c[i])));
+  }
+  return r;
+}
+
+template <class T, class V>
+[[gnu::always_inline]] inline V register_sqrt(V a) {
+  V r;
+  for (std::size_t i = 0; i < sizeof(V) / sizeof(T); ++i) {
+    r[i] = static_cast<T>(__builtin_sqrt(static_cast<double>(a[i])));  // double then float rounds as sqrtf does
+  }
+  return r;
+}
+
+/// High and low halves of the 32x32-bit products of the elements.
+template <class U>
+[[gnu::always_inline]] inline void register_multiply_wide(U a, std::uint32_t b, U& high, U& low) {
+  for (std::size_t i = 0; i < sizeof(U) / 4; ++i) {
+    const std::uint64_t p = std::uint64_t{a[i]} * b;
+    high[i] = static_cast<std::uint32_t>(p >> 32);
+    low[i] = static_cast<std::uint32_t>(p);
+  }
+}
