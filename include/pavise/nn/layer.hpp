@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "pavise/autodiff/parameter.hpp"
+#include "pavise/autodiff/tape.hpp"
+#include "pavise/core/error.hpp"
+#include "pavise/core/shape.hpp"
+
+namespace pavise::nn {
+
+/// What a layer is, as text that a model file keeps: a type, options, and the layers inside. spec.hpp writes and reads it.
+struct Spec {
+  std::string name;  ///< the layer's name within its parent: "conv1"
+  std::string type;  ///< "conv2d"
+  std::vector<std::pair<std::string, std::string>> options;
+  std::vector<Spec> children;
+};
+
+/// What a layer says of itself, so that an evaluation knows how to attack it.
+struct Declaration {
+  bool random = false;           ///< draws random numbers in evaluation mode: attack the expectation
+  bool differentiable = true;    ///< otherwise its backward pass is a substitute
+  double temperature = 1.0;      ///< of the softmax that it was trained with
+  bool rejects = false;          ///< may refuse an input
+};
+
+/// One layer: a shape in, a shape out, named parameters, and a function of values on the tape. A layer is built once, for one
+/// shape of input, and can then be applied by many threads at a time (each with its own tape) in evaluation mode.
+template <class T>
+class Layer {
+ public:
+  Layer() = default;
+  Layer(const Layer&) = delete;
+  Layer& operator=(const Layer&) = delete;
+  virtual ~Layer() = default;
+
+  /// Checks the shape of one image, registers the parameters under `name` ("conv1" gives "conv1.weight"), and returns the
+  /// shape of the output.
+  virtual Shape build(const Shape& in, ParameterStore<T>& store, const std::string& name) = 0;
+
+  /// Applies the layer. `relu`: followed by max(0, .), for layers that fuse it (see fuses_relu).
+  virtual Var<T> forward(Var<T> x, bool relu) = 0;
+
+  /// Whether forward(x, true) does the work of a ReLU that follows.
+  virtual bool fuses_relu() const { return false; }
+  /// Whether this layer is that ReLU.
+  virtual bool is_relu() const { return false; }
+
+  /// Type, options and inner layers; the parent adds the name.
+  virtual Spec spec() const = 0;
+
+  virtual Declaration declaration() const { return {}; }
+};
+
+/// "conv1" + "weight" -> "conv1.weight"; a nameless parent adds nothing.
+inline std::string child_name(const std::string& parent, const std::string& child) {
+  return parent.empty() ? child : parent + "." + child;
+}
+
+/// Layers applied one after another. A ReLU behind a layer that can fuse it costs nothing.
+template <class T>
+class Sequential : public Layer<T> {
+ public:
+  Sequential() = default;
+
+  /// Appends a layer under a name of its own. Returns *this, so that calls chain.
+  Sequential& add(std::string name, std::unique_ptr<Layer<T>> layer) {
+    for (const auto& [other, unused] : layers_) {
+      require(other != name, "sequential: there are two layers named ", name);
+    }
+    layers_.emplace_back(std::move(name), std::move(layer));
+    return *this;
+  }
+  /// Appends a layer of class L, made from `arguments`: net.add<Conv2d>("conv1", 1, 16, ConvOptions{...}).
+  template <template <class> class L, class... Arguments>
+  Sequential& add(std::string name, Arguments&&... arguments) {
+    return add(std::move(name), std::make_unique<L<T>>(std::forward<Arguments>(arguments)...));
+  }
+
+  const std::vector<std::pair<std::string, std::unique_ptr<Layer<T>>>>& layers() const { return layers_; }
+
+  Shape build(const Shape& in, ParameterStore<T>& store, const std::string& name) override {
+    Shape shape = in;
+    shapes_.clear();
+    for (auto& [child, layer] : layers_) {
+      shape = layer->build(shape, store, child_name(name, child));
+      shapes_.push_back(shape);
+    }
+    return shape;
+  }
+  /// The shape behind each layer, after build.
+  const std::vector<Shape>& shapes() const { return shapes_; }
+
+  Var<T> forward(Var<T> x, bool relu) override {
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+      const bool last = i + 1 == layers_.size();
+      const bool followed = last ? relu : layers_[i + 1].second->is_relu();
+      const bool fuse = followed && layers_[i].second->fuses_relu();
+      x = layers_[i].second->forward(x, fuse);
+      if (fuse && !last) {
+        ++i;  // the ReLU is done
+      }
+    }
+    return x;
+  }
+  bool fuses_relu() const override { return !layers_.empty() && layers_.back().second->fuses_relu(); }
+
+  Spec spec() const override {
+    Spec s{.name = "", .type = "sequential", .options = {}, .children = {}};
+    for (const auto& [name, layer] : layers_) {
+      s.children.push_back(layer->spec());
+      s.children.back().name = name;
+    }
+    return s;
+  }
+
+ private:
+  std::vector<std::pair<std::string, std::unique_ptr<Layer<T>>>> layers_;
+  std::vector<Shape> shapes_;
+};
+
+}  // namespace pavise::nn
