@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # two_units.sh COMPILER: two translation units that include every public header link into one program, in either order, and
-# agree on what they compute: without optimisation, with -O2, and where one unit is built for this machine and the other not.
+# agree on what they compute: without optimisation, with -O2, and where one unit is built for this machine, with OpenMP (where
+# the compiler has it), and the other is not.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 compiler=$1
@@ -12,17 +13,19 @@ compile() {  # compile UNIT OUTPUT OPTIONS...
   "$compiler" -std=c++20 -Wall -Wextra -Werror "${includes[@]}" -I "$scratch" -DUNIT="$1" "${@:3}" \
     -c "$root/tests/packaging/two_units/unit.cpp" -o "$scratch/$1-$2.o"
 }
+openmp=()
+if echo 'int main() {}' | "$compiler" -fopenmp -x c++ - -o "$scratch/probe" 2>/dev/null; then openmp=(-fopenmp); fi
 "$compiler" -std=c++20 -c "$root/tests/packaging/two_units/main.cpp" -o "$scratch/main.o"
 compile first O0 -O0 &
 compile second O0 -O0
 wait $!
 compile first O2 -O2 &
-compile second native -O2 -march=native
+compile second native -O2 -march=native "${openmp[@]}"
 wait $!
 
 for pair in "first-O0 second-O0" "second-O0 first-O0" "first-O2 second-native" "second-native first-O2" "first-O0 second-native"; do
   set -- $pair
-  "$compiler" "$scratch/main.o" "$scratch/$1.o" "$scratch/$2.o" -lz -pthread -o "$scratch/program"
+  "$compiler" "$scratch/main.o" "$scratch/$1.o" "$scratch/$2.o" -lz "${openmp[@]}" -o "$scratch/program"
   "$scratch/program" >"$scratch/output" || { echo "FAILED: $1 then $2: units disagree"; cat "$scratch/output"; exit 1; }
   echo "$1 then $2: $(cat "$scratch/output")"
 done
