@@ -54,17 +54,18 @@ set_up() {
       *) required+=("${entry%%:*}") ;;
     esac
   done
-  if [ $((${#required[@]} + ${#data[@]})) -eq 0 ]; then return 0; fi
+  local missing=("${required[@]}" "${data[@]}")
+  if [ ${#missing[@]} -eq 0 ]; then return 0; fi
   if ! command -v apt-get >/dev/null; then
-    say "This is no Debian system. Missing, by their Debian names: ${required[*]} ${data[*]}" >&2
+    say "This is no Debian system. Missing, by their Debian names: ${missing[*]}" >&2
     if [ ${#required[@]} -eq 0 ]; then return 0; fi
     fail "Please install them, then try again."
   fi
   if ! can_be_root; then
     say "Something is missing, and only root can install it. Please run this line as root, then try again:" >&2
-    fail "apt-get update && apt-get install -y --no-install-recommends ${required[*]} ${data[*]}"
+    fail "apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
   fi
-  say "Installing ${required[*]} ${data[*]} (a minute or two on a fresh machine) ..."
+  say "Installing ${missing[*]} (a minute or two on a fresh machine) ..."
   apt_get update || say "apt-get update failed; going on with the lists that are there." >&2
   if [ ${#required[@]} -ne 0 ]; then
     apt_get install -y --no-install-recommends "${required[@]}" || fail "These packages could not be installed: ${required[*]}"
