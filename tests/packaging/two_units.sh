@@ -10,7 +10,7 @@ need_compiler "$compiler"
 
 public_headers | sed 's/.*/#include "&"/' >"$scratch/everything.hpp"
 compile() {  # compile UNIT OUTPUT OPTIONS...
-  "$compiler" -std=c++20 -Wall -Wextra -Werror "${includes[@]}" -I "$scratch" -DUNIT="$1" "${@:3}" \
+  "$compiler" -std=c++20 -Wall -Wextra -Werror "${includes[@]}" -I "$scratch" -DUNIT="$1" -DPAVISE_UNIT_NAME="\"$1\"" "${@:3}" \
     -c "$root/tests/packaging/two_units/unit.cpp" -o "$scratch/$1-$2.o"
 }
 openmp=()

@@ -12,7 +12,7 @@ int main() {
   const std::string a = first();
   const std::string b = second();
   std::printf("%s\n", a.c_str());
-  if (a != b || a.empty()) {
+  if (a != b || a.empty() || a.find("but") != std::string::npos) {
     std::printf("%s\n", b.c_str());
     return 1;
   }
