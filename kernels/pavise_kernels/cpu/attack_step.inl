@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: MIT
+// Steps and projections of gradient attacks, lane by lane: every image has its own gradient norm and its own ball.
+// Arrays are [n][lanes]; the order of each lane's sums is that of the elements. Oracle: tests/attack/projection_test.cpp.
+
+template <class T, int L>
+inline void linf_step_lanes(T* x, const T* gradient, const T* center, std::int64_t n, T alpha, T epsilon, T low, T high) {
+  using P = Pack<T, L>;
+  const P lo = P::broadcast(low);
+  const P hi = P::broadcast(high);
+  const P eps = P::broadcast(epsilon);
+  for (std::int64_t i = 0; i < n * L; i += L) {
+    const P c = P::load(center + i);
+    P v = P::load(x + i);
+    if (gradient != nullptr) {
+      v = fma(sign(P::load(gradient + i)), alpha, v);
+    }
+    v = min(max(v, max(c - eps, lo)), min(c + eps, hi));
+    v.store(x + i);
+  }
+}
+
+/// x <- clip(x + alpha sign(gradient)) to the ball and the box; without a gradient only the projection.
+template <class T>
+void linf_step(Tag, T* x, const T* gradient, const T* center, std::int64_t n, int lanes, T alpha, T epsilon, T low, T high) {
+  // Element-wise: one image is as good as sixteen once its elements fill the vector.
+  if (lanes == 16 || n % 16 == 0) {
+    linf_step_lanes<T, 16>(x, gradient, center, n * lanes / 16, alpha, epsilon, low, high);
+  } else {
+    linf_step_lanes<T, 1>(x, gradient, center, n, alpha, epsilon, low, high);
+  }
+}
+
+template <class T, int L>
+inline void linf_start_lanes(T* x, const T* center, std::int64_t n, T epsilon, T low, T high) {
+  using P = Pack<T, L>;
+  for (std::int64_t i = 0; i < n * L; i += L) {
+    const P u = P::load(x + i);
+    const P v = fma((u + u) - P::broadcast(T{1}), epsilon, P::load(center + i));
+    min(max(v, P::broadcast(low)), P::broadcast(high)).store(x + i);
+  }
+}
+
+/// x <- center + epsilon * (2 u - 1), clipped to the box, where x holds u uniform in (0,1).
+template <class T>
+void linf_start(Tag, T* x, const T* center, std::int64_t n, int lanes, T epsilon, T low, T high) {
+  lanes == 16 ? linf_start_lanes<T, 16>(x, center, n, epsilon, low, high)
+              : linf_start_lanes<T, 1>(x, center, n, epsilon, low, high);
+}
+
+template <class T, int L>
+inline Pack<T, L> norm2(const T* a, std::int64_t n) {
+  using P = Pack<T, L>;
+  P sum = P::broadcast(T{0});
+  for (std::int64_t i = 0; i < n * L; i += L) {
+    const P v = P::load(a + i);
+    sum = fma(v, v, sum);
+  }
+  return sqrt(sum);
+}
+
+/// Shrinks x - center to the L2 ball, then clips to the box (which only shrinks it further).
+template <class T, int L>
+inline void l2_project_lanes(T* x, const T* center, std::int64_t n, T epsilon, T low, T high) {
+  using P = Pack<T, L>;
+  P sum = P::broadcast(T{0});
+  for (std::int64_t i = 0; i < n * L; i += L) {
+    const P d = P::load(x + i) - P::load(center + i);
+    sum = fma(d, d, sum);
+  }
+  const P norm = sqrt(sum);
+  const P eps = P::broadcast(epsilon);
+  const P one = P::broadcast(T{1});
+  const P factor = select(norm > eps, eps / norm, one);
+  const P lo = P::broadcast(low);
+  const P hi = P::broadcast(high);
+  for (std::int64_t i = 0; i < n * L; i += L) {
+    const P c = P::load(center + i);
+    const P v = fma(P::load(x + i) - c, factor, c);
+    min(max(v, lo), hi).store(x + i);
+  }
+}
+
+template <class T, int L>
+inline void l2_step_lanes(T* x, const T* gradient, const T* center, std::int64_t n, T alpha, T epsilon, T low, T high) {
+  using P = Pack<T, L>;
+  if (gradient != nullptr) {
+    const P norm = norm2<T, L>(gradient, n);
+    const P scale = P::broadcast(alpha) / (norm + P::broadcast(T(1e-12)));
+    for (std::int64_t i = 0; i < n * L; i += L) {
+      fma(P::load(gradient + i), scale, P::load(x + i)).store(x + i);
+    }
+  }
+  l2_project_lanes<T, L>(x, center, n, epsilon, low, high);
+}
+
+/// x <- clip(x + alpha gradient / ||gradient||_2) to the ball and the box; without a gradient only the projection.
+template <class T>
+void l2_step(Tag, T* x, const T* gradient, const T* center, std::int64_t n, int lanes, T alpha, T epsilon, T low, T high) {
+  lanes == 16 ? l2_step_lanes<T, 16>(x, gradient, center, n, alpha, epsilon, low, high)
+              : l2_step_lanes<T, 1>(x, gradient, center, n, alpha, epsilon, low, high);
+}
+
+template <class T, int L>
+inline void l2_start_lanes(T* x, const T* center, std::int64_t n, T epsilon, T low, T high) {
+  using P = Pack<T, L>;
+  const P scale = P::broadcast(epsilon) / norm2<T, L>(x, n + 2);
+  const P lo = P::broadcast(low);
+  const P hi = P::broadcast(high);
+  for (std::int64_t i = 0; i < n * L; i += L) {
+    const P v = fma(P::load(x + i), scale, P::load(center + i));
+    min(max(v, lo), hi).store(x + i);
+  }
+}
+
+/// x <- a uniform point of the L2 ball around center, clipped to the box; x holds n + 2 standard normals a lane: the first
+/// n coordinates of a uniform point on the sphere in n + 2 dimensions (Voelker et al. 2017).
+template <class T>
+void l2_start(Tag, T* x, const T* center, std::int64_t n, int lanes, T epsilon, T low, T high) {
+  lanes == 16 ? l2_start_lanes<T, 16>(x, center, n, epsilon, low, high)
+              : l2_start_lanes<T, 1>(x, center, n, epsilon, low, high);
+}
+
+/// Projects x - center on the L1 ball (soft threshold, found by bisection; Duchi et al. 2008), then clips to the box.
+template <class T, int L>
+inline void l1_project_lanes(T* x, const T* center, std::int64_t n, T epsilon, T low, T high) {
+  using P = Pack<T, L>;
+  const P zero = P::broadcast(T{0});
+  P sum = zero;
+  P largest = zero;
+  for (std::int64_t i = 0; i < n * L; i += L) {
+    const P d = abs(P::load(x + i) - P::load(center + i));
+    sum = sum + d;
+    largest = max(d, largest);
+  }
+  const P eps = P::broadcast(epsilon);
+  const auto outside = sum > eps;
+  P below = zero;  // the threshold lies in [below, above]
+  P above = largest;
+  for (int round = 0; round < (sizeof(T) == 4 ? 30 : 60); ++round) {
+    const P middle = (below + above) * P::broadcast(T(0.5));
+    P rest = zero;
+    for (std::int64_t i = 0; i < n * L; i += L) {
+      rest = rest + max(abs(P::load(x + i) - P::load(center + i)) - middle, zero);
+    }
+    const auto too_low = rest > eps;
+    below = select(too_low, middle, below);
+    above = select(too_low, above, middle);
+  }
+  const P threshold = select(outside, above, zero);
+  const P lo = P::broadcast(low);
+  const P hi = P::broadcast(high);
+  for (std::int64_t i = 0; i < n * L; i += L) {
+    const P c = P::load(center + i);
+    const P d = P::load(x + i) - c;
+    const P v = fma(sign(d), max(abs(d) - threshold, zero), c);
+    min(max(v, lo), hi).store(x + i);
+  }
+}
+
+/// The gradient where a step along it stays in the box, 0 where the pixel is at the wall: it does not compete.
+template <class T, int L>
+[[gnu::always_inline]] inline Pack<T, L> movable(Pack<T, L> x, Pack<T, L> g, T low, T high) {
+  using P = Pack<T, L>;
+  const P zero = P::broadcast(T{0});
+  return select(g > zero, select(P::broadcast(high) > x, g, zero), select(x > P::broadcast(low), g, zero));
+}
+
+/// A magnitude that at most about `keep` of a lane's movable gradients reach: their largest at least (by bisection).
+template <class T, int L>
+inline Pack<T, L> magnitude_threshold(const T* x, const T* gradient, std::int64_t n, T keep, T low, T high) {
+  using P = Pack<T, L>;
+  const P zero = P::broadcast(T{0});
+  const P one = P::broadcast(T{1});
+  P above = zero;
+  for (std::int64_t i = 0; i < n * L; i += L) {
+    above = max(abs(movable(P::load(x + i), P::load(gradient + i), low, high)), above);
+  }
+  const P largest = above;
+  P below = zero;
+  for (int round = 0; keep > T{1} && round < (sizeof(T) == 4 ? 30 : 60); ++round) {
+    const P middle = (below + above) * P::broadcast(T(0.5));
+    P count = zero;
+    for (std::int64_t i = 0; i < n * L; i += L) {
+      const P g = abs(movable(P::load(x + i), P::load(gradient + i), low, high));
+      count = count + select(g < middle, zero, one);
+    }
+    const auto too_many = count > P::broadcast(keep);
+    below = select(too_many, middle, below);
+    above = select(too_many, above, middle);
+  }
+  return min(above, largest);
+}
+
+template <class T, int L>
+inline void l1_step_lanes(T* x, const T* gradient, const T* center, std::int64_t n, T alpha, T sparsity, T epsilon, T low,
+                          T high) {
+  using P = Pack<T, L>;
+  if (gradient != nullptr) {
+    const P zero = P::broadcast(T{0});
+    const P one = P::broadcast(T{1});
+    const T keep = std::max(T{1}, std::floor(sparsity * static_cast<T>(n)));
+    const P threshold = magnitude_threshold<T, L>(x, gradient, n, keep, low, high);
+    P count = zero;
+    for (std::int64_t i = 0; i < n * L; i += L) {
+      const P g = movable(P::load(x + i), P::load(gradient + i), low, high);
+      count = count + select(abs(g) < threshold, zero, select(equal(g, zero), zero, one));
+    }
+    const P step = P::broadcast(alpha) / max(count, one);
+    for (std::int64_t i = 0; i < n * L; i += L) {
+      const P v = P::load(x + i);
+      const P g = movable(v, P::load(gradient + i), low, high);
+      const P s = select(abs(g) < threshold, zero, sign(g));
+      fma(s, step, v).store(x + i);
+    }
+  }
+  l1_project_lanes<T, L>(x, center, n, epsilon, low, high);
+}
+
+/// Moves the `sparsity` share of coordinates with the largest gradients that can still move by alpha / count each (Tramer
+/// and Boneh 2019), then projects on the ball and clips to the box. Without a gradient only the projection.
+template <class T>
+void l1_step(Tag, T* x, const T* gradient, const T* center, std::int64_t n, int lanes, T alpha, T sparsity, T epsilon, T low,
+             T high) {
+  lanes == 16 ? l1_step_lanes<T, 16>(x, gradient, center, n, alpha, sparsity, epsilon, low, high)
+              : l1_step_lanes<T, 1>(x, gradient, center, n, alpha, sparsity, epsilon, low, high);
+}
+
+template <class T, int L>
+inline void l1_start_lanes(T* x, const T* center, std::int64_t n, T epsilon, T low, T high) {
+  using P = Pack<T, L>;
+  const P half = P::broadcast(T(0.5));
+  const P two = P::broadcast(T{2});
+  const P tiny = P::broadcast(T(1e-12));
+  // u -> a sign and an exponential from its two halves.
+  const auto exponential = [&](P u) {
+    const P v = select(u < half, u + u, fma(u, two, P::broadcast(T{-1})));
+    return -log(max(v, tiny));
+  };
+  P sum = exponential(P::load(x + n * L));
+  for (std::int64_t i = 0; i < n * L; i += L) {
+    sum = sum + exponential(P::load(x + i));
+  }
+  const P scale = P::broadcast(epsilon) / sum;
+  for (std::int64_t i = 0; i < n * L; i += L) {
+    const P u = P::load(x + i);
+    const P e = exponential(u) * scale;
+    const P c = P::load(center + i);
+    const P v = c + select(u < half, e, -e);
+    min(max(v, P::broadcast(low)), P::broadcast(high)).store(x + i);
+  }
+}
+
+/// x <- a uniform point of the L1 ball around center, clipped to the box; x holds n + 1 uniform numbers a lane: n + 1
+/// exponentials, divided by their sum, are uniform on the simplex, and the last is left out.
+template <class T>
+void l1_start(Tag, T* x, const T* center, std::int64_t n, int lanes, T epsilon, T low, T high) {
+  lanes == 16 ? l1_start_lanes<T, 16>(x, center, n, epsilon, low, high)
+              : l1_start_lanes<T, 1>(x, center, n, epsilon, low, high);
+}
+
+template <class T, int L>
+inline void distance_lanes(const T* x, const T* center, std::int64_t n, int norm, T* out) {
+  using P = Pack<T, L>;
+  P sum = P::broadcast(T{0});
+  for (std::int64_t i = 0; i < n * L; i += L) {
+    const P d = P::load(x + i) - P::load(center + i);
+    sum = norm == 0 ? max(abs(d), sum) : norm == 1 ? sum + abs(d) : fma(d, d, sum);
+  }
+  (norm == 2 ? sqrt(sum) : sum).store(out);
+}
+
+/// Distance of each lane from its center: norm 0 is Linf, 1 is L1, 2 is L2.
+template <class T>
+void distance(Tag, const T* x, const T* center, std::int64_t n, int lanes, int norm, T* out) {
+  lanes == 16 ? distance_lanes<T, 16>(x, center, n, norm, out) : distance_lanes<T, 1>(x, center, n, norm, out);
+}
