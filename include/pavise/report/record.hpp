@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: MIT
+// Results as the program writes them (one JSON object a file), read with every field checked: a message names the file and
+// the field. Unknown fields are let pass, so that newer records read. Heavy (nlohmann-json): not in the umbrella.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "pavise/core/error.hpp"
+#include "pavise/evaluate/interval.hpp"
+#include "pavise/io/file.hpp"
+
+namespace pavise::report {
+
+/// `correct` of `total` images.
+struct Count {
+  std::int64_t correct = 0;
+  std::int64_t total = 1;
+  double share() const { return static_cast<double>(correct) / static_cast<double>(total); }
+  evaluate::Interval interval() const { return evaluate::clopper_pearson(correct, total); }
+};
+
+/// What training and attack records share: where a number comes from.
+struct Origin {
+  std::string source;  ///< the file, or "record 3"
+  std::string command;
+  std::string version;
+  std::string build;  ///< "g++ 12.2, avx2, 2 threads, OpenMP"
+  std::string data;
+  std::string data_note;
+  std::string model;
+  std::string model_file;
+  std::string defense;
+  std::string label;
+  std::string date;
+  std::optional<std::int64_t> seed;
+  std::optional<double> seconds;
+  std::vector<std::pair<std::string, std::string>> recipe;
+};
+
+struct Epoch {
+  std::int64_t epoch = 0;
+  std::optional<double> loss;  ///< absent where training diverged: JSON has no NaN
+  std::optional<Count> accuracy;
+  std::optional<Count> adversarial_accuracy;
+  std::vector<std::string> events;
+};
+
+struct TrainingRecord : Origin {
+  std::optional<std::int64_t> parameters;
+  std::vector<Epoch> history;
+};
+
+struct CurvePoint {
+  double epsilon = 0;
+  Count count;
+};
+
+struct GalleryItem {
+  std::int64_t index = 0;
+  std::int64_t label = 0;
+  std::int64_t clean_prediction = 0;
+  std::int64_t adversarial_prediction = 0;
+  std::optional<double> clean_confidence;
+  std::optional<double> adversarial_confidence;
+  std::vector<double> clean;  ///< (C,H,W), 0 to 255
+  std::vector<double> adversarial;
+};
+
+struct AttackRecord : Origin {
+  std::string attack;
+  std::string norm;
+  double epsilon = 0;
+  Count clean;
+  Count robust;
+  std::vector<CurvePoint> curve;
+  std::optional<std::int64_t> forward_passes;
+  std::optional<std::int64_t> backward_passes;
+  std::int64_t channels = 0;  ///< of the gallery's images; 0 where there is none
+  std::int64_t height = 0;
+  std::int64_t width = 0;
+  std::vector<GalleryItem> gallery;
+  std::vector<std::string> class_names;
+};
+
+namespace detail {
+
+using Json = nlohmann::json;
+
+/// A JSON value that knows its file and its path in it, for messages: `runs/a.json: field robust.total: ...`.
+class Field {
+ public:
+  Field(const Json* value, std::string source, std::string name)
+      : value_(value), source_(std::move(source)), name_(std::move(name)) {}
+
+  const std::string& source() const { return source_; }
+
+  template <class... Pieces>
+  [[noreturn]] void fail(const Pieces&... pieces) const {
+    throw ValueError(
+        concat(source_, ": ", name_.empty() ? std::string("the record") : "field " + name_, ": ", pieces...));
+  }
+
+  /// The member `key`; throws where it is missing.
+  Field at(const std::string& key) const {
+    const Field field = find(key);
+    if (field.value_ == nullptr) {
+      field.fail("missing");
+    }
+    return field;
+  }
+
+  /// The member `key`, which may be missing or null: then the result is false.
+  Field find(const std::string& key) const {
+    const std::string name = name_.empty() ? key : name_ + "." + key;
+    const auto member = object().find(key);
+    return {member == value_->end() || member->is_null() ? nullptr : &*member, source_, name};
+  }
+
+  explicit operator bool() const { return value_ != nullptr; }
+
+  const Json& object() const { return expect(value_->is_object(), "an object"); }
+
+  std::vector<Field> array() const {
+    expect(value_->is_array(), "an array");
+    std::vector<Field> out;
+    for (std::size_t i = 0; i < value_->size(); ++i) {
+      out.emplace_back(&(*value_)[i], source_, concat(name_, "[", i, "]"));
+    }
+    return out;
+  }
+
+  std::string text() const { return expect(value_->is_string(), "a string").get<std::string>(); }
+
+  double number(double low = -1e300, double high = 1e300) const {
+    const double v = expect(value_->is_number(), "a number").get<double>();
+    if (!(v >= low && v <= high)) {
+      fail("got ", v, ", expected ", low, " to ", high);
+    }
+    return v;
+  }
+
+  std::int64_t integer(std::int64_t low, std::int64_t high = std::int64_t{1} << 53) const {
+    expect(value_->is_number_integer(), "an integer");
+    const bool huge = value_->is_number_unsigned() && value_->get<std::uint64_t>() > static_cast<std::uint64_t>(high);
+    const auto v = huge ? high : value_->get<std::int64_t>();
+    if (huge || v < low || v > high) {
+      fail("got ", value_->dump(), ", expected ", low, " to ", high);
+    }
+    return v;
+  }
+
+  Count count() const {
+    Count out;
+    out.total = at("total").integer(1);
+    out.correct = at("correct").integer(0, out.total);
+    return out;
+  }
+
+  /// Any flat value in words: for settings that are shown as they are.
+  std::string words() const {
+    return value_->is_string()         ? value_->get<std::string>()
+           : value_->is_number_float() ? concat(value_->get<double>())
+                                       : value_->dump(-1, ' ', false, Json::error_handler_t::replace);
+  }
+
+ private:
+  const Json& expect(bool holds, std::string_view what) const {
+    if (!holds) {
+      fail("expected ", what, ", got ",
+           value_->is_null() ? "null" : std::string("a value of type ") + value_->type_name());
+    }
+    return *value_;
+  }
+
+  const Json* value_;
+  std::string source_;
+  std::string name_;
+};
+
+inline std::string text_or_empty(const Field& record, const std::string& key) {
+  const Field field = record.find(key);
+  return field ? field.text() : "";
+}
+
+inline std::optional<double> number_or_none(const Field& record, const std::string& key, double low,
+                                            double high = 1e300) {
+  const Field field = record.find(key);
+  return field ? std::optional(field.number(low, high)) : std::nullopt;
+}
+
+inline std::optional<std::int64_t> integer_or_none(const Field& record, const std::string& key, std::int64_t low) {
+  const Field field = record.find(key);
+  return field ? std::optional(field.integer(low)) : std::nullopt;
+}
+
+inline std::optional<Count> count_or_none(const Field& record, const std::string& key) {
+  const Field field = record.find(key);
+  return field ? std::optional(field.count()) : std::nullopt;
+}
+
+inline std::string read_build(const Field& build) {
+  std::vector<std::string> pieces;
+  for (const char* key : {"compiler", "isa"}) {
+    if (const Field field = build.find(key)) {
+      pieces.push_back(field.text());
+    }
+  }
+  if (const Field field = build.find("threads")) {
+    const auto n = field.integer(1);
+    pieces.push_back(concat(n, n == 1 ? " thread" : " threads"));
+  }
+  if (const Field field = build.find("openmp")) {
+    pieces.emplace_back(field.words() == "true" ? "OpenMP" : "no OpenMP");
+  }
+  return join(pieces);
+}
+
+inline void read_origin(const Field& record, Origin& out) {
+  out.source = record.source();
+  out.command = record.at("command").text();
+  out.label = record.at("label").text();
+  out.data = record.at("data").text();
+  for (auto [key, member] :
+       {std::pair("version", &out.version), std::pair("data_note", &out.data_note), std::pair("model", &out.model),
+        std::pair("model_file", &out.model_file), std::pair("defense", &out.defense), std::pair("date", &out.date)}) {
+    *member = text_or_empty(record, key);
+  }
+  if (const Field build = record.find("build")) {
+    out.build = read_build(build);
+  }
+  if (const Field seed = record.find("seed")) {
+    out.seed = seed.integer(INT64_MIN, INT64_MAX);
+  }
+  out.seconds = number_or_none(record, "seconds", 0);
+  if (const Field recipe = record.find("recipe")) {
+    for (const auto& item : recipe.object().items()) {
+      if (const Field field = recipe.find(item.key())) {
+        out.recipe.emplace_back(item.key(), field.words());
+      }
+    }
+  }
+}
+
+inline TrainingRecord read_training(const Field& record) {
+  TrainingRecord out;
+  read_origin(record, out);
+  out.parameters = integer_or_none(record, "parameters", 0);
+  for (const auto& field : record.at("history").array()) {
+    Epoch epoch;
+    epoch.epoch = field.at("epoch").integer(0);
+    epoch.loss = number_or_none(field, "loss", -1e300);
+    epoch.accuracy = count_or_none(field, "accuracy");
+    epoch.adversarial_accuracy = count_or_none(field, "adversarial_accuracy");
+    if (const Field events = field.find("events")) {
+      for (const auto& event : events.array()) {
+        epoch.events.push_back(event.text());
+      }
+    }
+    out.history.push_back(std::move(epoch));
+  }
+  return out;
+}
+
+inline void read_gallery(const Field& gallery, AttackRecord& out) {
+  const Field shape = gallery.at("shape");
+  const auto extents = shape.array();
+  if (extents.size() != 3) {
+    shape.fail("expected (C,H,W), got ", extents.size(), " numbers");
+  }
+  out.channels = extents[0].integer(1, 3);
+  out.height = extents[1].integer(1, 4096);
+  out.width = extents[2].integer(1, 4096);
+  if (out.channels == 2) {
+    extents[0].fail("got 2, expected 1 (grey) or 3 (RGB)");
+  }
+  const auto size = static_cast<std::size_t>(out.channels * out.height * out.width);
+  const auto pixels = [size](const Field& field) {
+    std::vector<double> values;
+    const auto entries = field.array();
+    if (entries.size() != size) {
+      field.fail("expected ", size, " pixels, got ", entries.size());
+    }
+    for (const auto& entry : entries) {
+      values.push_back(std::clamp(entry.number(-0.01, 255.01), 0.0, 255.0));  // float rounding may step past the box
+    }
+    return values;
+  };
+  for (const auto& field : gallery.at("items").array()) {
+    GalleryItem item;
+    item.index = field.at("index").integer(0);
+    item.label = field.at("label").integer(0);
+    item.clean_prediction = field.at("clean_prediction").integer(0);
+    item.adversarial_prediction = field.at("adversarial_prediction").integer(0);
+    item.clean_confidence = number_or_none(field, "clean_confidence", 0, 1.0001);
+    item.adversarial_confidence = number_or_none(field, "adversarial_confidence", 0, 1.0001);
+    item.clean = pixels(field.at("clean"));
+    item.adversarial = pixels(field.at("adversarial"));
+    out.gallery.push_back(std::move(item));
+  }
+}
+
+inline AttackRecord read_attack(const Field& record) {
+  AttackRecord out;
+  read_origin(record, out);
+  out.attack = record.at("attack").text();
+  out.norm = record.at("norm").text();
+  out.epsilon = record.at("epsilon").number(0);
+  out.clean = record.at("clean").count();
+  out.robust = record.at("robust").count();
+  if (const Field curve = record.find("curve")) {
+    for (const auto& field : curve.array()) {
+      out.curve.push_back({field.at("epsilon").number(0), field.count()});
+    }
+    std::stable_sort(out.curve.begin(), out.curve.end(),
+                     [](const auto& a, const auto& b) { return a.epsilon < b.epsilon; });
+  }
+  if (const Field passes = record.find("passes")) {
+    out.forward_passes = integer_or_none(passes, "forward", 0);
+    out.backward_passes = integer_or_none(passes, "backward", 0);
+  }
+  if (const Field gallery = record.find("gallery")) {
+    read_gallery(gallery, out);
+  }
+  if (const Field names = record.find("class_names")) {
+    for (const auto& name : names.array()) {
+      out.class_names.push_back(name.text());
+    }
+  }
+  return out;
+}
+
+}  // namespace detail
+
+/// All records of a report, read and checked.
+struct Results {
+  std::vector<TrainingRecord> training;
+  std::vector<AttackRecord> attacks;
+};
+
+/// Reads `records`, each an object of kind "training" or "attack"; a record's "file", where it has one, names it in
+/// messages. Throws ValueError that names the file and the field where one is missing or not what it should be.
+inline Results read_records(const std::vector<nlohmann::json>& records) {
+  Results out;
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    std::string source = concat("record ", i);
+    if (records[i].is_object() && records[i].contains("file") && records[i]["file"].is_string()) {
+      source = records[i]["file"].get<std::string>();
+    }
+    const detail::Field record(&records[i], source, "");
+    const auto kind = record.at("kind").text();
+    if (kind == "training") {
+      out.training.push_back(detail::read_training(record));
+    } else if (kind == "attack") {
+      out.attacks.push_back(detail::read_attack(record));
+    } else {
+      record.at("kind").fail("got \"", kind, "\", expected \"training\" or \"attack\"");
+    }
+  }
+  return out;
+}
+
+/// The records in the files *.json of `directory` and the directories in it, in the order of their paths; each gets its
+/// path, relative to `directory`, as its field "file". Throws IoError where there is none, or a file cannot be read or is
+/// not JSON (naming the byte), and ValueError, naming file and field, for what `read_records` refuses.
+inline std::vector<nlohmann::json> collect_records(const std::string& directory) {
+  namespace fs = std::filesystem;
+  constexpr std::uint64_t kLargestRecord = std::uint64_t{1} << 28;
+  require<IoError>(io::is_directory(directory), "report: ", directory, " is not a directory");
+  std::vector<fs::path> paths;
+  std::error_code error;
+  for (fs::recursive_directory_iterator at(directory, error), end; !error && at != end; at.increment(error)) {
+    if (at->path().extension() == ".json" && at->is_regular_file(error)) {
+      paths.push_back(at->path());
+    }
+  }
+  require<IoError>(!error, "report: ", directory, " cannot be read: ", error.message());
+  require<IoError>(!paths.empty(), "report: no *.json in ", directory,
+                   ", expected the records of at least one training or attack");
+  std::sort(paths.begin(), paths.end());
+  std::vector<nlohmann::json> out;
+  for (const auto& path : paths) {
+    const auto bytes = io::read_file(path.string(), kLargestRecord);
+    try {
+      out.push_back(nlohmann::json::parse(bytes.begin(), bytes.end()));
+    } catch (const nlohmann::json::parse_error& parse_error) {
+      throw IoError(concat(path.string(), ": byte ", parse_error.byte, ": not JSON: ", parse_error.what()));
+    }
+    require(out.back().is_object(), path.string(), ": the record: expected an object, got a value of type ",
+            out.back().type_name());
+    out.back()["file"] = path.string();
+    read_records({out.back()});  // a bad field is told here, by its path
+    out.back()["file"] = path.lexically_relative(directory).generic_string();
+  }
+  return out;
+}
+
+}  // namespace pavise::report

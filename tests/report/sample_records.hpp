@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT
+// Records as the program writes them, made up: three models, trained and attacked twice each.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace pavise_test {
+
+using Json = nlohmann::json;
+
+inline Json count(std::int64_t correct, std::int64_t total) { return {{"correct", correct}, {"total", total}}; }
+
+inline Json origin(const std::string& label, const std::string& defense) {
+  return {{"version", "0.1.0"},
+          {"build", {{"compiler", "g++ 12.2"}, {"isa", "avx2"}, {"threads", 2}, {"openmp", true}}},
+          {"seed", 7},
+          {"data", "fashion-mnist"},
+          {"data_note", ""},
+          {"model", "small-cnn"},
+          {"model_file", "runs/" + defense + ".safetensors"},
+          {"defense", defense},
+          {"label", label}};
+}
+
+inline Json training_record(int model, const std::string& label, const std::string& defense) {
+  Json out = origin(label, defense);
+  out["kind"] = "training";
+  out["command"] = "pavise train --data fashion-mnist --model small-cnn --defense " + defense +
+                   " --eps 0.1 --epochs 5 --seed 7 --out runs/" + defense + ".safetensors";
+  out["parameters"] = 165514;
+  out["recipe"] = {{"epochs", 5}, {"batch_size", 128}, {"learning_rate", 0.1}, {"epsilon", 0.1}};
+  out["date"] = "2026-01-01T10:0" + std::to_string(model) + ":00Z";
+  out["seconds"] = 12.5 + 20 * model;
+  for (int e = 1; e <= 5; ++e) {
+    const double gain = 1 - std::exp(-0.6 * e);
+    Json epoch = {{"epoch", e},
+                  {"loss", 0.3 + 0.3 * model + 0.5 * std::exp(-0.7 * e)},
+                  {"accuracy", count(std::lround(60000 * (0.70 + (0.23 - 0.05 * model) * gain)), 60000)},
+                  {"adversarial_accuracy", nullptr},
+                  {"learning_rate", 0.1},
+                  {"seconds", 2.5},
+                  {"images_per_second", 24000},
+                  {"events", Json::array()}};
+    if (model > 0) {
+      epoch["adversarial_accuracy"] = count(std::lround(60000 * (0.40 + (0.20 + 0.05 * model) * gain)), 60000);
+    }
+    if (model == 1 && e == 4) {
+      epoch["events"].push_back("catastrophic overfitting: rolled back to epoch 3");
+    }
+    out["history"].push_back(epoch);
+  }
+  return out;
+}
+
+/// A picture of 28 x 28: a bar, a cross or a ring on a dark ground.
+inline std::vector<int> drawing(int kind) {
+  std::vector<int> out;
+  for (int y = 0; y < 28; ++y) {
+    for (int x = 0; x < 28; ++x) {
+      const double r = std::hypot(x - 13.5, y - 13.5);
+      const bool on = kind % 3 == 0   ? x > 9 && x < 18 && y > 3 && y < 25
+                      : kind % 3 == 1 ? std::abs(x - y) < 4 || std::abs(x + y - 27) < 4
+                                      : r > 6 && r < 11;
+      out.push_back(on ? 200 - 3 * (x % 7) - 2 * y : 4);
+    }
+  }
+  return out;
+}
+
+inline Json attack_record(int model, const std::string& label, const std::string& defense, const std::string& attack,
+                          std::int64_t clean, std::int64_t robust) {
+  Json out = origin(label, defense);
+  out["kind"] = "attack";
+  out["command"] = "pavise attack --model-file runs/" + defense + ".safetensors --data fashion-mnist --attack " +
+                   attack + (attack == "pgd" ? " --steps 50 --restarts 10" : "") +
+                   " --eps 0.1 --count 1000 --json runs/" + defense + "-" + attack + ".json";
+  out["attack"] = attack;
+  out["norm"] = "linf";
+  out["epsilon"] = 0.1;
+  out["recipe"] = attack == "pgd" ? Json{{"steps", 50}, {"restarts", 10}, {"step_size", 0.01}} : Json::object();
+  out["count"] = 1000;
+  out["clean"] = count(clean, 1000);
+  out["robust"] = count(robust, 1000);
+  out["passes"] = {{"forward", attack == "pgd" ? 511000 : 2000}, {"backward", attack == "pgd" ? 500000 : 1000}};
+  out["seconds"] = attack == "pgd" ? 14.2 : 0.11;
+  out["images_per_second"] = 70.4;
+  out["date"] = "2026-01-01T10:1" + std::to_string(model) + ":00Z";
+  out["class_names"] = {"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+                        "Sandal",      "Shirt",   "Sneaker",  "Bag",   "Ankle boot"};
+  if (attack != "pgd") {
+    return out;
+  }
+  for (int i = 0; i <= 8; ++i) {
+    const double e = 0.025 * i;
+    const double slope = static_cast<double>(clean - robust) / 0.1;
+    const double left = static_cast<double>(clean) - slope * e;
+    out["curve"].push_back(
+        {{"epsilon", e}, {"correct", std::clamp<std::int64_t>(std::llround(left), 0, 1000)}, {"total", 1000}});
+  }
+  out["gallery"]["shape"] = {1, 28, 28};
+  for (int k = 0; k < 6; ++k) {
+    const auto clean_pixels = drawing(k);
+    std::vector<double> adversarial;
+    for (std::size_t i = 0; i < clean_pixels.size(); ++i) {
+      const bool up = (i / 3 + i / 28 * 5 + static_cast<std::size_t>(k)) % 5 < 2;
+      adversarial.push_back(std::clamp(clean_pixels[i] + (up ? 25.5 : -25.5), 0.0, 255.0));
+    }
+    const int fooled = model == 0 || k % 3 == model ? (k + 3) % 10 : k;
+    out["gallery"]["items"].push_back({{"index", 17 + 31 * k},
+                                       {"label", k},
+                                       {"clean_prediction", k},
+                                       {"adversarial_prediction", fooled},
+                                       {"clean_confidence", 0.98 - 0.06 * k},
+                                       {"adversarial_confidence", 0.71 + 0.02 * k},
+                                       {"clean", clean_pixels},
+                                       {"adversarial", adversarial}});
+  }
+  return out;
+}
+
+inline std::vector<Json> sample_records() {
+  return {training_record(0, "Plain", "none"),
+          training_record(1, "FGSM-RS", "fgsm-rs"),
+          training_record(2, "PGD-7", "pgd"),
+          attack_record(0, "Plain", "none", "fgsm", 913, 72),
+          attack_record(0, "Plain", "none", "pgd", 913, 2),
+          attack_record(1, "FGSM-RS", "fgsm-rs", "fgsm", 846, 651),
+          attack_record(1, "FGSM-RS", "fgsm-rs", "pgd", 846, 583),
+          attack_record(2, "PGD-7", "pgd", "fgsm", 827, 668),
+          attack_record(2, "PGD-7", "pgd", "pgd", 827, 634)};
+}
+
+}  // namespace pavise_test
