@@ -9,6 +9,8 @@
 #include "pavise_kernels/cpu/gather_gemm.inl"
 #include "pavise_kernels/cpu/weight_gradient.inl"
 #include "pavise_kernels/cpu/winograd.inl"
+#include "pavise_kernels/cpu/pool.inl"
+#include "pavise_kernels/cpu/norm.inl"
 #include "pavise_kernels/cpu/attack_step.inl"
 //
 #include "pavise_kernels/cpu/loss.inl"
