@@ -29,10 +29,31 @@ template <class T>
 using OperatorKind = typename LinearOperator<T>::Kind;
 
 template <class T>
+bool is_winograd(OperatorKind<T> kind) {
+  return kind == OperatorKind<T>::winograd_forward || kind == OperatorKind<T>::winograd_backward;
+}
+
+/// How a convolution is computed, from its shape alone: by Winograd's algorithm in float where that pays.
+template <class T>
+OperatorKind<T> choose_kind(const ConvGeometry& geometry, bool backward) {
+  using Kind = OperatorKind<T>;
+  if (std::is_same_v<T, float> && kernels::uses_winograd(geometry)) {
+    return backward ? Kind::winograd_backward : Kind::winograd_forward;
+  }
+  return backward ? Kind::backward : Kind::forward;
+}
+
+template <class T>
 void pack_operator(LinearOperator<T>& op, const T* weight, int lanes) {
   const std::int64_t rows = kernels::run([&](auto isa) { return tile_rows(isa, lanes); });
-  kernels::pack_weights(op.plan, weight, rows, lanes == 1, op.packed[lanes == 1 ? 1 : 0],
-                        [](std::int64_t n, const auto& body) { parallel_for(n, body); });
+  auto& packed = op.packed[lanes == 1 ? 1 : 0];
+  const auto parallel = [](std::int64_t n, const auto& body) { parallel_for(n, body); };
+  if (is_winograd<T>(op.kind)) {
+    kernels::pack_winograd(op.geometry, op.kind == OperatorKind<T>::winograd_backward, weight, rows, lanes == 1, packed,
+                           parallel);
+  } else {
+    kernels::pack_weights(op.plan, weight, rows, lanes == 1, packed, parallel);
+  }
 }
 
 /// The packed operator of a weight for this geometry. `matrix`: the geometry is that of a fully connected layer.
@@ -42,8 +63,11 @@ const LinearOperator<T>& operator_of(Var<T> weight, OperatorKind<T> kind, const 
   return p.linear_operator(
       kind, geometry, weight.tape().lanes(),
       [=](LinearOperator<T>& op) {
-        const bool back = kind == OperatorKind<T>::backward;
-        if (matrix) {
+        const bool back = kind == OperatorKind<T>::backward || kind == OperatorKind<T>::winograd_backward;
+        if (is_winograd<T>(kind)) {  // its products are over channels
+          op.plan = kernels::matrix_plan(back ? geometry.in_channels : geometry.out_channels,
+                                         back ? geometry.out_channels : geometry.in_channels, false);
+        } else if (matrix) {
           const auto in = geometry.in_channels;
           const auto out = geometry.out_channels;
           op.plan = back ? kernels::matrix_plan(in, out, true) : kernels::matrix_plan(out, in, false);
@@ -54,9 +78,35 @@ const LinearOperator<T>& operator_of(Var<T> weight, OperatorKind<T> kind, const 
       &pack_operator<T>);
 }
 
+/// apply_operator for Winograd's algorithm.
+inline void apply_winograd(Tape<float>& tape, const LinearOperator<float>& op, const float* x, float* y,
+                           const kernels::Epilogue<float>& e) {
+  const int lanes = tape.lanes();
+  const kernels::WinogradShape shape{op.plan.taps, op.plan.rows, op.geometry.in_height, op.geometry.in_width};
+  const std::int64_t points = shape.height * shape.width * lanes;
+  tape.each_group([&](std::int64_t g) {
+    thread_local AlignedVector<float> scratch;
+    kernels::run([&](auto isa) {
+      scratch.resize(static_cast<std::size_t>(winograd_scratch(isa, shape.channels) * lanes) + 16);
+      auto epilogue = e;
+      if (e.mask != nullptr) {
+        epilogue.mask = e.mask + g * shape.rows * points;
+      }
+      winograd_conv(isa, shape, op.packed[lanes == 1 ? 1 : 0], op.plan.classes[0], x + g * shape.channels * points,
+                    y + g * shape.rows * points, epilogue, scratch.data(), lanes);
+    });
+  });
+}
+
 /// y = operator(x), for every group of the tape; `e.mask` and y are [group][size][lanes].
 template <class T>
 void apply_operator(Tape<T>& tape, const LinearOperator<T>& op, const T* x, T* y, const kernels::Epilogue<T>& e) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (is_winograd<T>(op.kind)) {
+      apply_winograd(tape, op, x, y, e);
+      return;
+    }
+  }
   const int lanes = tape.lanes();
   const auto& packed = op.packed[lanes == 1 ? 1 : 0];
   tape.each_group([&](std::int64_t g) {
@@ -206,11 +256,10 @@ inline void check_addressable(const char* name, const ConvGeometry& g) {
 template <class T>
 Var<T> linear_map(const char* name, Var<T> x, Var<T> weight, Var<T> bias, const ConvGeometry& geometry, Shape shape,
                   bool matrix, bool relu, bool transposed = false) {
-  using Kind = OperatorKind<T>;
   Tape<T>& tape = x.tape();
   Var<T> y = tape.result(name, shape, {x, weight, bias});
   tape.node(y).relu = relu;
-  apply_operator<T>(tape, operator_of(weight, transposed ? Kind::backward : Kind::forward, geometry, matrix), x.data(),
+  apply_operator<T>(tape, operator_of(weight, choose_kind<T>(geometry, transposed), geometry, matrix), x.data(),
                     y.data(), {.bias = bias ? bias.data() : nullptr, .mask = nullptr, .relu = relu, .accumulate = false});
   tape.on_backward(y, [=](Tape<T>& t) {
     mask_own_gradient(t, y);
@@ -227,7 +276,7 @@ Var<T> linear_map(const char* name, Var<T> x, Var<T> weight, Var<T> bias, const 
       }
     }
     if (t.needs_gradient(x)) {
-      const auto& op = operator_of(weight, transposed ? Kind::forward : Kind::backward, geometry, matrix);
+      const auto& op = operator_of(weight, choose_kind<T>(geometry, !transposed), geometry, matrix);
       const auto target = t.target(x, true);
       apply_operator<T>(t, op, dy, target.data,
                         {.bias = nullptr, .mask = target.mask, .relu = false, .accumulate = target.accumulate});

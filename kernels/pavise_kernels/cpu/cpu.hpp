@@ -38,6 +38,7 @@
 #include "pavise_kernels/cpu/gather_plan.hpp"
 #include "pavise_kernels/cpu/isa.hpp"
 #include "pavise_kernels/cpu/lane_keys.hpp"
+#include "pavise_kernels/cpu/winograd_plan.hpp"
 
 namespace pavise::kernels {
 

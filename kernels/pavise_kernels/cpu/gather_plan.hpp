@@ -81,24 +81,31 @@ struct PackedWeights {
   Array data;
 };
 
+/// Cuts `rows` rows of `taps` weights into tiles of at most `max_rows`, of nearly equal size; where `fixed_width`, every tile
+/// takes the room of max_rows. There is at least one tile.
+inline std::vector<RowTile> row_tiles(std::int64_t rows, std::int64_t taps, std::int64_t max_rows, bool fixed_width) {
+  const std::int64_t count = std::max<std::int64_t>(1, (rows + max_rows - 1) / max_rows);
+  std::vector<RowTile> tiles;
+  std::int64_t first = 0;
+  std::int64_t at = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t n = fixed_width ? std::min(max_rows, rows - first) : rows / count + (i < rows % count ? 1 : 0);
+    tiles.push_back({static_cast<std::int32_t>(first), static_cast<std::int32_t>(n), at});
+    first += n;
+    at += (fixed_width ? max_rows : n) * taps;
+  }
+  return tiles;
+}
+
 /// Packs `weight` for tiles of at most `max_rows` rows, of nearly equal size. `fixed_width` as in PackedWeights.
 /// `parallel(n, body)` runs body(0) ... body(n-1).
 template <class T, class Array, class Parallel>
 void pack_weights(const GatherPlan& plan, const T* weight, std::int64_t max_rows, bool fixed_width,
                   PackedWeights<Array>& packed, const Parallel& parallel) {
-  const std::int64_t count = std::max<std::int64_t>(1, (plan.rows + max_rows - 1) / max_rows);
-  packed.tiles.clear();
-  std::int64_t first = 0;
-  std::int64_t at = 0;
-  for (std::int64_t i = 0; i < count && plan.rows > 0; ++i) {
-    const std::int64_t rows = fixed_width ? std::min(max_rows, plan.rows - first)
-                                          : plan.rows / count + (i < plan.rows % count ? 1 : 0);
-    packed.tiles.push_back({static_cast<std::int32_t>(first), static_cast<std::int32_t>(rows), at});
-    first += rows;
-    at += (fixed_width ? max_rows : rows) * plan.taps;
-  }
-  packed.group_size = at;
-  packed.data.resize(static_cast<std::size_t>(at * plan.channel_groups));
+  packed.tiles = row_tiles(plan.rows, plan.taps, max_rows, fixed_width);
+  const RowTile last = packed.tiles.back();
+  packed.group_size = last.at + (fixed_width ? max_rows : last.rows) * plan.taps;
+  packed.data.resize(static_cast<std::size_t>(packed.group_size * plan.channel_groups));
   const auto tiles = static_cast<std::int64_t>(packed.tiles.size());
   parallel(tiles * plan.channel_groups, [&](std::int64_t job) {
     const std::int64_t group = job / tiles;
