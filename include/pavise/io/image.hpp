@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: MIT
+// Decoding PNG, JPEG and BMP. Opt-in: compiles stb_image into this translation unit, in a namespace of Pavise's own and with
+// internal linkage, so that it meets no other copy of stb_image that a program may have, in this unit or in another.
+#pragma once
+
+#include <limits.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "pavise/core/error.hpp"
+#include "pavise/io/file.hpp"
+
+// stb_image is configured by macros; the program's own settings, if it has any, are put back below.
+#pragma push_macro("STBI_INCLUDE_STB_IMAGE_H")
+#pragma push_macro("STB_IMAGE_IMPLEMENTATION")
+#pragma push_macro("STB_IMAGE_STATIC")
+#pragma push_macro("STBIDEF")
+#pragma push_macro("STBI_ASSERT")
+#pragma push_macro("STBI_NO_STDIO")
+#pragma push_macro("STBI_NO_SIMD")
+#pragma push_macro("STBI_NO_LINEAR")
+#pragma push_macro("STBI_NO_HDR")
+#pragma push_macro("STBI_NO_PSD")
+#pragma push_macro("STBI_NO_TGA")
+#pragma push_macro("STBI_NO_GIF")
+#pragma push_macro("STBI_NO_PIC")
+#pragma push_macro("STBI_NO_PNM")
+#undef STBI_INCLUDE_STB_IMAGE_H
+#undef stbi__err
+#undef STB_IMAGE_IMPLEMENTATION
+#undef STB_IMAGE_STATIC
+#undef STBIDEF
+#undef STBI_ASSERT
+#undef STBI_NO_STDIO
+#undef STBI_NO_SIMD
+#undef STBI_NO_LINEAR
+#undef STBI_NO_HDR
+#undef STBI_NO_PSD
+#undef STBI_NO_TGA
+#undef STBI_NO_GIF
+#undef STBI_NO_PIC
+#undef STBI_NO_PNM
+#define STB_IMAGE_IMPLEMENTATION
+#define STB_IMAGE_STATIC
+#define STBI_NO_STDIO
+#define STBI_NO_SIMD  // the same pixels on every machine
+#define STBI_NO_LINEAR
+#define STBI_NO_HDR
+#define STBI_NO_PSD
+#define STBI_NO_TGA
+#define STBI_NO_GIF
+#define STBI_NO_PIC
+#define STBI_NO_PNM
+#define STBI_ASSERT(x) ((x) ? (void)0 : ::pavise::io::detail::image_invariant_broken())
+
+namespace pavise::io::detail {
+
+[[noreturn]] inline void image_invariant_broken() {
+  throw IoError("image: the decoder met corrupt data that it did not expect");
+}
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-function"
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+#pragma GCC diagnostic ignored "-Wsign-compare"
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+#ifndef __clang__
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+namespace stb {
+#include <stb_image.h>
+}  // namespace stb
+#pragma GCC diagnostic pop
+
+}  // namespace pavise::io::detail
+
+#undef stbi__err
+#pragma pop_macro("STBI_INCLUDE_STB_IMAGE_H")
+#pragma pop_macro("STB_IMAGE_IMPLEMENTATION")
+#pragma pop_macro("STB_IMAGE_STATIC")
+#pragma pop_macro("STBIDEF")
+#pragma pop_macro("STBI_ASSERT")
+#pragma pop_macro("STBI_NO_STDIO")
+#pragma pop_macro("STBI_NO_SIMD")
+#pragma pop_macro("STBI_NO_LINEAR")
+#pragma pop_macro("STBI_NO_HDR")
+#pragma pop_macro("STBI_NO_PSD")
+#pragma pop_macro("STBI_NO_TGA")
+#pragma pop_macro("STBI_NO_GIF")
+#pragma pop_macro("STBI_NO_PIC")
+#pragma pop_macro("STBI_NO_PNM")
+
+namespace pavise::io {
+
+/// A decoded image: (channels, height, width) row-major, 1 channel (grey) or 3 (red, green, blue).
+struct Image {
+  std::int64_t channels = 0, height = 0, width = 0;
+  std::vector<std::uint8_t> pixels;
+};
+
+namespace detail {
+
+/// Whether a JPEG file goes on to its end marker; the decoder itself fills what is missing with grey.
+inline bool jpeg_has_end(std::span<const std::uint8_t> file) {
+  for (std::size_t i = file.size(); i-- > 1;) {
+    if (file[i - 1] == 0xFF && (file[i] == 0xD9 || file[i] == 0xDA)) {
+      return file[i] == 0xD9;  // the end, or the start of a scan that is cut off
+    }
+  }
+  return false;
+}
+
+/// Bytes that a BMP file of this width and height has at least; the decoder itself reads missing ones as zero.
+inline std::uint64_t bmp_size(std::span<const std::uint8_t> file, std::int64_t width, std::int64_t height) {
+  const auto number = [&](std::size_t at, int bytes) {
+    std::uint64_t out = 0;
+    for (int i = 0; i < bytes && at + static_cast<std::size_t>(i) < file.size(); ++i) {
+      out |= std::uint64_t{file[at + static_cast<std::size_t>(i)]} << 8 * i;
+    }
+    return out;
+  };
+  const auto bits = number(number(14, 4) == 12 ? 24 : 28, 2);
+  return number(10, 4) + (static_cast<std::uint64_t>(width) * bits + 31) / 32 * 4 * static_cast<std::uint64_t>(height);
+}
+
+}  // namespace detail
+
+/// Channels, height and width of a PNG, JPEG or BMP file in memory, without decoding it; `path` is its name in messages.
+/// Alpha does not count as a channel. Throws IoError where it is none of them, is larger than 16,384 pixels a side, cut off,
+/// or announces more pixels than a file of its length can hold.
+inline Image image_info(std::span<const std::uint8_t> file, const std::string& path) {
+  constexpr int kMaxSide = 1 << 14;
+  // Deflate makes at most 1,032 bytes of one, and a PNG's byte holds at most eight pixels; JPEG and BMP hold fewer.
+  constexpr std::uint64_t kMaxPixelsPerByte = 8 * 1032;
+  require_at(file.size() <= std::size_t{1} << 30, path, std::uint64_t{1} << 30, "image: more than 2^30 bytes");
+  int width = 0;
+  int height = 0;
+  int channels = 0;
+  const int ok =
+      detail::stb::stbi_info_from_memory(file.data(), static_cast<int>(file.size()), &width, &height, &channels);
+  require_at(ok != 0, path, 0, "image: not a PNG, JPEG or BMP image, or its header is corrupt (", file.size(),
+             " bytes)");
+  const bool sides_ok = width >= 1 && width <= kMaxSide && height >= 1 && height <= kMaxSide;
+  require_at(sides_ok, path, 0, "image: ", width, " by ", height, " pixels, expected 1 to ", kMaxSide, " a side");
+  require_at(static_cast<std::uint64_t>(width) * static_cast<std::uint64_t>(height) / kMaxPixelsPerByte <= file.size(),
+             path, 0, "image: ", width, " by ", height, " pixels cannot be in ", file.size(), " bytes");
+  if (file[0] == 0xFF) {
+    require_at(detail::jpeg_has_end(file), path, file.size(), "image: the JPEG file is truncated");
+  } else if (file[0] == 'B') {
+    const auto expected = detail::bmp_size(file, width, height);
+    require_at(expected <= file.size(), path, file.size(), "image: the BMP file is truncated, expected ", expected,
+               " bytes");
+  }
+  return {channels <= 2 ? 1 : 3, height, width, {}};
+}
+
+/// Decodes a PNG, JPEG or BMP file in memory to `channels` channels: 1 (grey), 3 (colour) or 0 (as in the file). The same
+/// bytes on every machine. Throws IoError as image_info does, or where the data are corrupt.
+inline Image decode_image(std::span<const std::uint8_t> file, const std::string& path, std::int64_t channels = 0) {
+  require(channels == 0 || channels == 1 || channels == 3, "decode_image: ", channels, " channels, expected 0, 1 or 3");
+  Image out = image_info(file, path);
+  out.channels = channels == 0 ? out.channels : channels;
+  int width = 0;
+  int height = 0;
+  int in_file = 0;
+  const auto release = [](std::uint8_t* p) { detail::stb::stbi_image_free(p); };
+  const std::unique_ptr<std::uint8_t, decltype(release)> decoded(
+      detail::stb::stbi_load_from_memory(file.data(), static_cast<int>(file.size()), &width, &height, &in_file,
+                                         static_cast<int>(out.channels)),
+      release);
+  if (decoded == nullptr) {
+    const char* why = detail::stb::stbi_failure_reason();
+    fail_at(path, file.size(), "image: cannot be decoded: ", why == nullptr ? "corrupt" : why);
+  }
+  require_at(width == out.width && height == out.height, path, 0, "image: two different sizes in one file");
+  const auto area = static_cast<std::size_t>(out.height * out.width);
+  const auto n = static_cast<std::size_t>(out.channels);
+  out.pixels.resize(area * n);
+  for (std::size_t c = 0; c < n; ++c) {
+    for (std::size_t i = 0; i < area; ++i) {
+      out.pixels[c * area + i] = decoded.get()[i * n + c];
+    }
+  }
+  return out;
+}
+
+/// `image` at another size: each new pixel is the mean of the old ones under it, weighted by a triangle as wide as two new
+/// pixels (or two old ones where it is enlarged): anti-aliased bilinear interpolation. Throws ValueError for a size below 1.
+inline Image resized(const Image& image, std::int64_t height, std::int64_t width) {
+  require(height >= 1 && width >= 1, "resized: ", width, " by ", height, " pixels, expected 1 or more a side");
+  // One axis at a time: lines of `from` elements, `stride` apart, to lines of `to` elements.
+  const auto along = [](const std::vector<float>& in, std::int64_t lines, std::int64_t from, std::int64_t to,
+                        std::int64_t inner) {
+    std::vector<float> out(static_cast<std::size_t>(lines * to * inner));
+    const double scale = static_cast<double>(from) / static_cast<double>(to);
+    const double reach = std::max(scale, 1.0);
+    for (std::int64_t k = 0; k < to; ++k) {
+      const double centre = (static_cast<double>(k) + 0.5) * scale;
+      const auto first = std::max<std::int64_t>(0, static_cast<std::int64_t>(centre - reach));
+      const auto last = std::min(from, static_cast<std::int64_t>(centre + reach) + 1);
+      double total = 0;
+      const auto weight = [&](std::int64_t j) {
+        const double distance = static_cast<double>(j) + 0.5 - centre;
+        return std::max(0.0, 1 - (distance < 0 ? -distance : distance) / reach);
+      };
+      for (auto j = first; j < last; ++j) {
+        total += weight(j);
+      }
+      for (auto j = first; j < last; ++j) {
+        const auto w = static_cast<float>(weight(j) / total);
+        for (std::int64_t l = 0; l < lines; ++l) {
+          for (std::int64_t i = 0; i < inner; ++i) {
+            out[static_cast<std::size_t>((l * to + k) * inner + i)] +=
+                w * in[static_cast<std::size_t>((l * from + j) * inner + i)];
+          }
+        }
+      }
+    }
+    return out;
+  };
+  std::vector<float> values(image.pixels.begin(), image.pixels.end());
+  values = along(values, image.channels, image.height, height, image.width);
+  values = along(values, image.channels * height, image.width, width, 1);
+  Image out{image.channels, height, width, std::vector<std::uint8_t>(values.size())};
+  std::transform(values.begin(), values.end(), out.pixels.begin(),
+                 [](float v) { return static_cast<std::uint8_t>(std::clamp(v + 0.5F, 0.0F, 255.0F)); });
+  return out;
+}
+
+}  // namespace pavise::io
