@@ -11,6 +11,7 @@
 #include "pavise_kernels/cpu/winograd.inl"
 #include "pavise_kernels/cpu/pool.inl"
 #include "pavise_kernels/cpu/norm.inl"
+#include "pavise_kernels/cpu/dropout.inl"
 #include "pavise_kernels/cpu/attack_step.inl"
 //
 #include "pavise_kernels/cpu/loss.inl"
