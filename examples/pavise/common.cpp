@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+#include "common.hpp"
+
+#include <cstdio>
+#include <iostream>
+
+#include "pavise/core/parallel.hpp"
+#include "pavise/io/file.hpp"
+
+namespace pavise::program {
+
+std::string command_line(int argc, char** argv) {
+  std::string out = "pavise";
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    const bool plain = !word.empty() && word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                                               "0123456789-_=+./:,@%") == std::string::npos;
+    out += ' ';
+    if (plain) {
+      out += word;
+      continue;
+    }
+    out += '\'';
+    for (const char c : word) {
+      out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    }
+    out += '\'';
+  }
+  return out;
+}
+
+double parse_radius(const std::string& text) {
+  const auto number = [&](const std::string& part) {
+    std::size_t used = 0;
+    double value = 0.0;
+    try {
+      value = std::stod(part, &used);
+    } catch (const std::exception&) {
+      used = 0;
+    }
+    require(used > 0 && used == part.size(), "radius '", text, "': expected a number such as 0.1, or a fraction such as 8/255");
+    return value;
+  };
+  const auto slash = text.find('/');
+  if (slash == std::string::npos) {
+    return number(text);
+  }
+  const double below = number(text.substr(slash + 1));
+  require(below > 0.0, "radius '", text, "': the denominator must be more than 0");
+  return number(text.substr(0, slash)) / below;
+}
+
+std::vector<double> parse_radii(const std::string& text) {
+  std::vector<double> radii;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    radii.push_back(parse_radius(text.substr(begin, end - begin)));
+    begin = end + 1;
+  }
+  return radii;
+}
+
+nlohmann::json record(const std::string& kind, const std::string& command, std::uint64_t seed) {
+  const Build b = build();
+  const std::time_t now = std::time(nullptr);
+  char date[32];
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  std::strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return {{"kind", kind},
+          {"version", std::string(kVersion)},
+          {"command", command},
+          {"build", {{"compiler", b.compiler}, {"isa", b.isa}, {"threads", b.threads}, {"openmp", b.openmp}}},
+          {"seed", seed},
+          {"date", date}};
+}
+
+nlohmann::json count(std::int64_t correct, std::int64_t total) {
+  const auto interval = evaluate::clopper_pearson(correct, total);
+  return {{"correct", correct},
+          {"total", total},
+          {"percent", 100.0 * static_cast<double>(correct) / static_cast<double>(total)},
+          {"interval", {100.0 * interval.low, 100.0 * interval.high}}};
+}
+
+std::string describe(std::int64_t correct, std::int64_t total) {
+  const auto interval = evaluate::clopper_pearson(correct, total);
+  char text[128];
+  std::snprintf(text, sizeof text, "%5.1f %% (%lld of %lld; 95 %% interval %.1f to %.1f)",
+                100.0 * static_cast<double>(correct) / static_cast<double>(total), static_cast<long long>(correct),
+                static_cast<long long>(total), 100.0 * interval.low, 100.0 * interval.high);
+  return text;
+}
+
+void write_json(const std::string& path, const nlohmann::json& json) {
+  const std::string text = json.dump(1) + "\n";
+  if (path == "-") {
+    std::cout << text;
+    return;
+  }
+  io::write_atomically(path, text);
+}
+
+void Shared::add_to(CLI::App& app) {
+  app.add_option("--data", data,
+                 "Data set: fashion-mnist, mnist, drawn-digits, cifar10:DIR, cifar100:DIR, folder:PATH, npz:FILE")
+      ->capture_default_str();
+  app.add_option("--data-note", data_note, "A remark on the data that the report shows in its first line");
+  app.add_option("--label", label, "What the report calls this model (default: its defence)");
+  app.add_option("--seed", seed, "Seed of every random number")->capture_default_str();
+  app.add_option("--threads", threads, "Threads (default: as many as there are processors); results do not depend on it")
+      ->check(CLI::NonNegativeNumber);
+  app.add_flag("--quiet", quiet, "No progress bar");
+}
+
+void Shared::apply() const {
+  if (threads > 0) {
+    set_thread_count(threads);
+  }
+}
+
+}  // namespace pavise::program

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+// What the subcommands of the `pavise` program share: options, records, progress.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdint>
+#include <ctime>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "pavise/attack/threat.hpp"
+#include "pavise/core/error.hpp"
+#include "pavise/core/version.hpp"
+#include "pavise/evaluate/interval.hpp"
+
+namespace pavise::program {
+
+/// The command line as it was given, quoted so that a shell reads it back.
+std::string command_line(int argc, char** argv);
+
+/// A radius: "0.1", or a fraction such as "8/255". ValueError where it is neither.
+double parse_radius(const std::string& text);
+
+/// A list of radii, separated by commas.
+std::vector<double> parse_radii(const std::string& text);
+
+/// The fields that every record has: version, command, build, seed, date.
+nlohmann::json record(const std::string& kind, const std::string& command, std::uint64_t seed);
+
+/// {"correct": k, "total": n, "percent": p, "interval": [low, high]}, the exact 95 % interval in percent.
+nlohmann::json count(std::int64_t correct, std::int64_t total);
+
+/// "95.1 % (951 of 1000; 95 % interval 93.6 to 96.4)"
+std::string describe(std::int64_t correct, std::int64_t total);
+
+/// Writes a record as JSON, in one step; "-" is standard output.
+void write_json(const std::string& path, const nlohmann::json& json);
+
+class Stopwatch {
+ public:
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+/// Options that several subcommands have.
+struct Shared {
+  std::string data = "fashion-mnist";
+  std::string data_note;
+  std::string label;
+  std::uint64_t seed = 0;
+  int threads = 0;
+  bool quiet = false;
+  std::string command;
+
+  void add_to(CLI::App& app);
+  void apply() const;
+};
+
+/// Adds the subcommand; the function that it returns by `run` does the work.
+void add_train(CLI::App& app, const std::string& command);
+void add_attack(CLI::App& app, const std::string& command);
+void add_report(CLI::App& app);
+
+}  // namespace pavise::program

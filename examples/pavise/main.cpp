@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+// The `pavise` program: trains, attacks and reports from the command line.
+#include <exception>
+#include <iostream>
+
+#include "common.hpp"
+
+int main(int argc, char** argv) {
+  CLI::App app("Trains neural networks that withstand adversarial inputs, attacks them, and reports.", "pavise");
+  app.set_version_flag("--version", "pavise " + std::string(pavise::kVersion));
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(36);
+  const std::string command = pavise::program::command_line(argc, argv);
+  pavise::program::add_train(app, command);
+  pavise::program::add_attack(app, command);
+  pavise::program::add_report(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e);
+  } catch (const std::exception& e) {
+    std::cerr << "pavise: " << e.what() << "\n";
+    return 1;
+  }
+  return 0;
+}
