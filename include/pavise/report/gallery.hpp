@@ -16,7 +16,7 @@
 
 namespace pavise::report::detail {
 
-inline constexpr std::size_t kGalleryImages = 8;
+inline constexpr std::size_t kGalleryImages = 6;
 
 /// (C,H,W) values to a picture; `f` maps a value to 0..255 before it is rounded.
 template <class F>
@@ -70,9 +70,9 @@ inline std::string class_words(const AttackRecord& r, std::int64_t label) {
 }
 
 inline std::string thumbnail(const Image& image, const std::string& alt, std::string_view what, const std::string& name,
-                             const std::optional<double>& confidence) {
+                             const std::string& more) {
   return concat("<div><img alt=\"", escape(alt), "\" src=\"", png_data_uri(image), "\"><span>", what, "<b>",
-                escape(name), "</b>", confidence ? fixed(100 * *confidence, 0) + " %" : std::string(), "</span></div>");
+                escape(name), "</b>", more, "</span></div>");
 }
 
 inline std::string shot(const AttackRecord& r, const GalleryItem& item, double factor) {
@@ -82,6 +82,7 @@ inline std::string shot(const AttackRecord& r, const GalleryItem& item, double f
   for (std::size_t i = 0; i < item.clean.size(); ++i) {
     largest = std::max(largest, std::abs(item.adversarial[i] - item.clean[i]));
   }
+  const auto confidence = [](const std::optional<double>& c) { return c ? fixed(100 * *c, 0) + " %" : std::string(); };
   const std::string truth = class_words(r, item.label);
   const std::string clean = class_words(r, item.clean_prediction);
   const std::string adversarial = class_words(r, item.adversarial_prediction);
@@ -91,11 +92,12 @@ inline std::string shot(const AttackRecord& r, const GalleryItem& item, double f
                 : held                              ? "withstood"
                                                     : "fooled",
                 "</figcaption><div class=\"three\">",
-                thumbnail(picture(r, item.clean, same), "Clean image: " + truth, "clean", clean, item.clean_confidence),
+                thumbnail(picture(r, item.clean, same), "Clean image: " + truth, "clean", clean,
+                          confidence(item.clean_confidence)),
                 thumbnail(picture(r, item.adversarial, same), "Attacked image, predicted " + adversarial, "attacked",
-                          adversarial, item.adversarial_confidence),
-                thumbnail(picture(r, item.adversarial, difference), "What the attack added",
-                          concat("difference \u00D7 ", factor), "at most " + significant(largest / 255, 2), {}),
+                          adversarial, confidence(item.adversarial_confidence)),
+                thumbnail(picture(r, item.adversarial, difference), "What the attack added", "difference",
+                          concat("\u00D7 ", factor), "max " + significant(largest / 255, 2)),
                 "</div></figure>\n");
 }
 
@@ -126,7 +128,7 @@ inline std::string gallery_section(const std::vector<Model>& models, const Resul
       "right what the attack added, magnified ",
       factor,
       " times: mid-grey is no change, brighter is more, darker is less. Under each: the model's prediction and "
-      "its confidence, or the largest change of a pixel (pixels run from 0 to 1).</p>\n",
+      "its confidence, or the largest change of a pixel, where pixels run from 0 to 1.</p>\n",
       out, "</section>\n");
 }
 

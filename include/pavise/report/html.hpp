@@ -78,7 +78,9 @@ inline std::string summary_section(const std::vector<Model>& models, const Resul
       others.push_back(m.label + " " + percent_words(r->robust) + " (" + count_words(r->robust) + ")");
     }
   }
-  words += others.empty() ? ". " : ", " + listed(others) + ". ";
+  words += others.empty()
+               ? ". "
+               : ". Of the others, under the strongest attack on each, this is left: " + listed(others) + ". ";
   words += "Without an attack " + clean->label + " is the most accurate, with " + full_words(clean->clean()->clean);
   if (robust != clean) {
     const Count& kept = robust->clean()->clean;
@@ -143,7 +145,7 @@ inline std::string accuracy_section(const std::vector<Model>& models, const Resu
 }
 
 /// Robust accuracy against epsilon: a chart for each norm and attack.
-inline std::string curves_section(const std::vector<Model>& models) {
+inline std::string curves(const std::vector<Model>& models) {
   std::vector<std::pair<std::string, std::string>> kinds;
   for (const auto& m : models) {
     for (const auto* r : m.attacks) {
@@ -174,18 +176,17 @@ inline std::string curves_section(const std::vector<Model>& models) {
       }
     }
     Chart chart;
-    chart.title = attack_name(attack) + " within " + norm_name(norm);
+    chart.title = "Robust accuracy under " + attack_name(attack) + " within " + norm_name(norm);
     chart.x.title = "\u03B5, pixels from 0 to 1";
     chart.y = {"images still correct", 0, 100, " %"};
-    out += figure(line_chart(series, chart), "Bands: exact 95 % intervals. " + join(how, "; "));
+    out += figure(line_chart(series, chart),
+                  "Bands: exact 95 % intervals. " + (join(how).empty() ? "" : "Attack: " + join(how, "; ") + "."));
   }
-  return out.empty() ? out
-                     : "<section id=\"curves\"><h2>Robust accuracy against \u03B5</h2>\n<div class=\"charts\">" + out +
-                           "</div></section>\n";
+  return out;
 }
 
 /// Clean against robust accuracy: a chart for each threat.
-inline std::string trade_off_section(const std::vector<Model>& models, const Results& results) {
+inline std::string trade_offs(const std::vector<Model>& models, const Results& results) {
   std::string out;
   for (const auto& threat : threats(results)) {
     std::vector<Series> series;
@@ -199,17 +200,22 @@ inline std::string trade_off_section(const std::vector<Model>& models, const Res
       }
     }
     Chart chart;
-    chart.title = threat.words;
+    chart.title = "Clean against robust accuracy, " + threat.words;
     chart.x = {"clean accuracy", {}, {}, " %"};
     chart.y = {"robust accuracy", 0, {}, " %"};
     out +=
         figure(scatter_chart(series, chart),
                "The strongest attack recorded for each model; bars are 95 % intervals. Better is up and to the right.");
   }
-  return out.empty() ? out
-                     : "<section id=\"trade-off\"><h2>The trade-off between clean and robust accuracy</h2>\n<div "
-                       "class=\"charts\">" +
-                           out + "</div></section>\n";
+  return out;
+}
+
+inline std::string charts_section(const std::vector<Model>& models, const Results& results) {
+  const std::string charts = curves(models) + trade_offs(models, results);
+  return charts.empty()
+             ? charts
+             : "<section id=\"charts\"><h2>Robust accuracy against \u03B5, and its price</h2>\n<div class=\"charts\">" +
+                   charts + "</div></section>\n";
 }
 
 inline std::string training_section(const std::vector<Model>& models) {
@@ -254,7 +260,8 @@ inline std::string training_section(const std::vector<Model>& models) {
       chart.title = title;
       chart.x = {"epoch", {}, {}, "", true};
       chart.y = y;
-      chart.height = 300;
+      chart.width = 380;
+      chart.height = 280;
       out += figure(line_chart(series, chart));
     }
   };
@@ -264,7 +271,7 @@ inline std::string training_section(const std::vector<Model>& models) {
   if (out.empty()) {
     return out;
   }
-  return concat("<section id=\"training\"><h2>Training</h2>\n<div class=\"charts\">", out, "</div>\n",
+  return concat("<section id=\"training\"><h2>Training</h2>\n<div class=\"charts three\">", out, "</div>\n",
                 "<p><small>As measured while training, epoch by epoch; the losses of different defences are different "
                 "functions and compare within a curve only.</small></p>\n",
                 events.empty() ? std::string() : "<h3>Events</h3>\n<ul>\n" + events + "</ul>\n", "</section>\n");
@@ -328,7 +335,7 @@ inline std::string reading_section() {
   return R"(<section id="reading"><h2>How to read this</h2>
 <p><b>Clean accuracy</b> is the share of images classified correctly as they are. <b>Robust accuracy</b> is the share still classified correctly after the attack changed them, each by at most &epsilon; in the norm named; an image that was wrong from the start counts as not robust.</p>
 <p><b>Robust accuracy under a fixed attack is an upper bound.</b> It says that these attacks failed on these images, not that none can succeed: a stronger attack, more steps and restarts, or one made for this defence can only lower the number. It is not a certificate. Treat a defence with suspicion where a one-step attack does better than one of many steps, or where accuracy does not fall to zero as &epsilon; grows: then its gradients may be masked rather than its predictions robust.</p>
-<p>The <b>intervals</b> are exact (Clopper-Pearson): they hold the rate over all images of this kind with a probability of at least 95 %. They cover the choice of the images alone, not that of the training seed; for that, train several times. The models were attacked on the same images, so small differences between them are more certain than overlapping intervals suggest.</p></section>
+<p>The <b>intervals</b> are exact (Clopper-Pearson): whatever the true rate over all images of this kind, at least 95 % of such intervals hold it. They cover the choice of the images alone, not that of the training seed; for that, train several times. Where models were attacked on the same images, differences between them are more certain than overlapping intervals suggest.</p></section>
 )";
 }
 
@@ -353,10 +360,10 @@ inline std::string render_report(const std::vector<nlohmann::json>& records) {
   return concat(
       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" "
       "content=\"width=device-width,initial-scale=1\">\n<title>",
-      escape(title), "</title>\n<style>\n", chart_style(), detail::page_style(), "</style>\n</head>\n<body class=\"pv-colours\">\n", notes,
-      "<h1>", escape(title), "</h1>\n", detail::summary_section(models, results),
-      detail::accuracy_section(models, results), detail::curves_section(models),
-      detail::trade_off_section(models, results), detail::gallery_section(models, results),
+      escape(title), "</title>\n<style>\n", chart_style(), detail::page_style(),
+      "</style>\n</head>\n<body class=\"pv-colours\">\n", notes, "<h1>", escape(title), "</h1>\n",
+      detail::summary_section(models, results), detail::accuracy_section(models, results),
+      detail::charts_section(models, results), detail::gallery_section(models, results),
       detail::training_section(models), detail::reading_section(), detail::origins_section(models, results),
       "<footer>Pavise", versions.empty() ? "" : " ", escape(join(versions)), ", from ", escape(footer),
       ".</footer>\n</body>\n</html>\n");

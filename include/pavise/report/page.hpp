@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "pavise/report/record.hpp"
@@ -26,14 +28,14 @@ p{margin:.5em 0;max-width:80ch}a{color:var(--link);text-decoration:none}a:hover{
 .note{background:var(--note);border-left:4px solid var(--edge);padding:.6em .9em;margin:0 0 1em;border-radius:4px;font-weight:600;max-width:none}
 .lead{font-size:1.05rem}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:12px;margin:1em 0}
-.tile{background:var(--card);border-radius:8px;border-top:4px solid;padding:.7em .9em}.tile b{display:block}.tile .big{font-size:1.75rem;font-weight:650;line-height:1.25;font-variant-numeric:tabular-nums}.tile span{display:block}
+.tile{background:var(--card);border-radius:8px;border-top:4px solid;padding:.7em .9em}.tile b{display:block}.tile .big{display:block;font-size:1.75rem;font-weight:650;line-height:1.25;font-variant-numeric:tabular-nums}.tile span{display:block}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th,td{padding:.45em .8em .45em 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
-th{font-weight:600;font-size:.9rem}th small{font-weight:400;display:block}td.num,th.num{text-align:right;white-space:nowrap;padding-right:1.2em}td.num b{font-size:1.05rem}td.num small{display:block}
+th{font-weight:600;font-size:.9rem}th small{font-weight:400;display:block}td.num,th.num{text-align:right;white-space:nowrap;padding-right:1.2em}th.num{white-space:normal}td:first-child{min-width:8.5em}td.num b{font-size:1.05rem}td.num small{display:block}
 .dot{display:inline-block;width:.7em;height:.7em;border-radius:50%;margin-right:.45em}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr));gap:18px}
-figure{margin:0;min-width:0}figure.chart{overflow-x:auto}figure.chart svg{display:block;width:100%;min-width:400px;max-width:600px}figcaption{color:var(--soft);font-size:.85rem}
-.gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,264px),1fr));gap:14px}
+.charts.three{grid-template-columns:repeat(auto-fit,minmax(min(100%,320px),1fr))}figure{margin:0;min-width:0}figure.chart{overflow-x:auto}figure.chart svg{display:block;width:100%;min-width:400px;max-width:600px}.charts.three figure.chart svg{min-width:300px;max-width:480px}figcaption{color:var(--soft);font-size:.85rem}
+.gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,310px),1fr));gap:14px}
 .shot{background:var(--card);border-radius:8px;padding:10px;break-inside:avoid}.shot .three{display:grid;grid-template-columns:repeat(3,1fr);gap:6px}.shot img{display:block;width:100%;max-width:112px;aspect-ratio:auto;image-rendering:pixelated;border-radius:3px}
 .shot .three span{font-size:.75rem;color:var(--soft);line-height:1.3;overflow-wrap:anywhere}.shot .three b{display:block;color:var(--ink);font-weight:600}.shot figcaption{margin-bottom:5px}
 code{font:.82rem/1.45 ui-monospace,"SF Mono",Consolas,"DejaVu Sans Mono",monospace}
@@ -61,10 +63,16 @@ inline std::string attack_name(const std::string& attack) {
 /// "L∞ ε = 0.1"
 inline std::string ball(const AttackRecord& r) { return norm_name(r.norm) + " \u03B5 = " + significant(r.epsilon, 6); }
 
-/// Settings in words: "steps 50, restarts 10".
+/// Settings in words: "steps 50, restarts 10". JSON objects are unordered; what matters most comes first.
 inline std::string settings(const Origin& r) {
+  static constexpr std::string_view kFirst[] = {"epochs", "steps", "restarts", "step_size", "epsilon"};
+  const auto rank = [](const auto& entry) {
+    return std::find(std::begin(kFirst), std::end(kFirst), entry.first) - std::begin(kFirst);
+  };
+  auto recipe = r.recipe;
+  std::stable_sort(recipe.begin(), recipe.end(), [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
   std::vector<std::string> pieces;
-  for (const auto& [key, value] : r.recipe) {
+  for (const auto& [key, value] : recipe) {
     std::string name = key;
     std::replace(name.begin(), name.end(), '_', ' ');
     pieces.push_back(name + " " + value);

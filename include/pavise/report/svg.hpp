@@ -132,6 +132,9 @@ inline Scale range(const Axis& axis, const std::vector<double>& values, int coun
     low -= axis.low ? 0 : room;
     high += axis.high && !axis.low ? 0 : room;
   }
+  if (axis.whole) {  // epochs: the plot begins and ends with the data
+    return {low, high, 0, 1};
+  }
   const double step = ticks(low, high, count, axis.whole).step;
   return {axis.low ? low : std::floor(low / step + 1e-9) * step,
           axis.high ? high : std::ceil(high / step - 1e-9) * step, 0, 1};
