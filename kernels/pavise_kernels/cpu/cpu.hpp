@@ -24,20 +24,11 @@
 #include <type_traits>
 #include <utility>
 #include <vector>
-#if defined(__x86_64__)
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // _mm512_undefined_ps in g++ 12's own header
-#endif
-#include <immintrin.h>
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
-#endif
 
 #include "pavise_kernels/cpu/gather_plan.hpp"
 #include "pavise_kernels/cpu/isa.hpp"
 #include "pavise_kernels/cpu/lane_keys.hpp"
+#include "pavise_kernels/cpu/strided.hpp"
 #include "pavise_kernels/cpu/winograd_plan.hpp"
 
 namespace pavise::kernels {

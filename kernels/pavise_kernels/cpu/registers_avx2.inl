@@ -6,30 +6,45 @@ inline constexpr int kRegisterBytes = 32;
 inline constexpr int kMaxRows = 6;          ///< rows of the matrix micro-kernel, each a pack of 16 accumulators
 inline constexpr int kMaxAccumulators = 6;  ///< packs of accumulators that fit in registers
 
+// The compilers' builtins rather than <immintrin.h>, which alone costs a third of the umbrella header's compile time.
+using FloatRegister = float __attribute__((vector_size(32)));
+using DoubleRegister = double __attribute__((vector_size(32)));
+using WordRegister = int __attribute__((vector_size(32)));
+using WideRegister = unsigned long long __attribute__((vector_size(32)));
+
 template <class T, class V>
 [[gnu::always_inline]] inline V register_fma(V a, V b, V c) {
   if constexpr (std::is_same_v<T, float>) {
-    return (V)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+    return (V)__builtin_ia32_vfmaddps256((FloatRegister)a, (FloatRegister)b, (FloatRegister)c);
   } else {
-    return (V)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+    return (V)__builtin_ia32_vfmaddpd256((DoubleRegister)a, (DoubleRegister)b, (DoubleRegister)c);
   }
 }
 
 template <class T, class V>
 [[gnu::always_inline]] inline V register_sqrt(V a) {
   if constexpr (std::is_same_v<T, float>) {
-    return (V)_mm256_sqrt_ps((__m256)a);
+    return (V)__builtin_ia32_sqrtps256((FloatRegister)a);
   } else {
-    return (V)_mm256_sqrt_pd((__m256d)a);
+    return (V)__builtin_ia32_sqrtpd256((DoubleRegister)a);
   }
+}
+
+/// Products of the low halves of 64-bit elements.
+[[gnu::always_inline]] inline WideRegister register_multiply_low(WideRegister a, WideRegister b) {
+#ifdef __clang__
+  return (a & 0xFFFFFFFFu) * (b & 0xFFFFFFFFu);
+#else
+  return (WideRegister)__builtin_ia32_pmuludq256((WordRegister)a, (WordRegister)b);
+#endif
 }
 
 /// High and low halves of the 32x32-bit products of the elements.
 template <class U>
 [[gnu::always_inline]] inline void register_multiply_wide(U a, std::uint32_t b, U& high, U& low) {
-  const __m256i m = _mm256_set1_epi32(static_cast<int>(b));
-  const __m256i even = _mm256_mul_epu32((__m256i)a, m);
-  const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64((__m256i)a, 32), m);
-  low = (U)_mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);
-  high = (U)_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
+  const WideRegister m = WideRegister{} + b;
+  const WideRegister even = register_multiply_low((WideRegister)a, m);
+  const WideRegister odd = register_multiply_low((WideRegister)a >> 32, m);
+  low = __builtin_shufflevector((U)even, (U)(odd << 32), 0, 9, 2, 11, 4, 13, 6, 15);
+  high = __builtin_shufflevector((U)(even >> 32), (U)odd, 0, 9, 2, 11, 4, 13, 6, 15);
 }
