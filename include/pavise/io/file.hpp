@@ -207,7 +207,8 @@ class GzipReader {
   /// Throws IoError where bytes are left. It also checks the checksum of a gzip stream, which follows the last byte.
   void expect_end() {
     char byte = 0;
-    require_at(read_some(&byte, 1) == 0, path_, offset_ - 1, "expected the end of the file, got more bytes");
+    const auto got = read_some(&byte, 1);
+    require_at(got == 0, path_, offset_ - got, "expected the end of the file, got more bytes");
   }
 
  private:
