@@ -7,6 +7,8 @@
 #include <cmath>
 #include <cstdint>
 #include <span>
+#include <string>
+#include <string_view>
 
 #include "pavise/autodiff/parameter.hpp"
 #include "pavise/core/philox.hpp"
@@ -47,6 +49,16 @@ typename ParameterStore<T>::Initializer constant_init(double value) {
 ///   he:     N(0, sqrt(2/fan_in)) (He et al. 2015, equation 10)
 ///   xavier: U(-b, b), b = sqrt(6/(fan_in + fan_out)) (Glorot and Bengio 2010, equation 16)
 enum class Init { torch, he, xavier };
+
+/// The name of an Init, as specs write it.
+inline std::string init_name(Init init) { return init == Init::he ? "he" : init == Init::xavier ? "xavier" : "torch"; }
+
+/// The Init of that name; ValueError lists the names there are.
+inline Init init_named(std::string_view name) {
+  require(name == "torch" || name == "he" || name == "xavier", "initialisation: there is no '", name,
+          "', expected one of torch, he, xavier");
+  return name == "he" ? Init::he : name == "xavier" ? Init::xavier : Init::torch;
+}
 
 template <class T>
 typename ParameterStore<T>::Initializer weight_init(Init init, std::int64_t fan_in, std::int64_t fan_out) {

@@ -12,6 +12,8 @@
 #include "pavise_kernels/cpu/pool.inl"
 #include "pavise_kernels/cpu/norm.inl"
 #include "pavise_kernels/cpu/dropout.inl"
+#include "pavise_kernels/cpu/residual.inl"
 #include "pavise_kernels/cpu/attack_step.inl"
 //
 #include "pavise_kernels/cpu/loss.inl"
+#include "pavise_kernels/cpu/optimizer.inl"
