@@ -15,5 +15,7 @@
 #include "pavise_kernels/cpu/residual.inl"
 #include "pavise_kernels/cpu/attack_step.inl"
 //
+#include "pavise_kernels/cpu/elementwise.inl"
+#include "pavise_kernels/cpu/broadcast.inl"
 #include "pavise_kernels/cpu/loss.inl"
 #include "pavise_kernels/cpu/optimizer.inl"

@@ -3,16 +3,6 @@
 // lane, so that images with different labels share every instruction. Sums over classes run in class order.
 // Oracle: the plain loops of tests/autodiff/loss_test.cpp.
 
-/// to = a*b, or to += a*b rounded once.
-template <class T, int L>
-[[gnu::always_inline]] inline void put_product(Pack<T, L> a, Pack<T, L> b, T* to, bool accumulate) {
-  if (accumulate) {
-    fma(a, b, Pack<T, L>::load(to)).store(to);
-  } else {
-    (a * b).store(to);
-  }
-}
-
 /// Class indices of the lanes, as integers as wide as T.
 template <class T, int L>
 [[gnu::always_inline]] inline Mask<T, L> load_labels(const std::int32_t* labels) {
@@ -35,15 +25,6 @@ template <class T, int L>
     m = max(Pack<T, L>::load(x + i * L), m);
   }
   return m;
-}
-
-/// log(a + b) for a, b >= 0, with what the rounding of the sum lost: log(1 + tiny) is tiny and not 0.
-template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> log_of_sum(Pack<T, L> a, Pack<T, L> b) {
-  const auto sum = a + b;
-  const auto bb = sum - a;
-  const auto lost = (a - (sum - bb)) + (b - bb);
-  return log(sum) + lost / sum;
 }
 
 template <class T, int L>
