@@ -11,9 +11,9 @@
 namespace pavise {
 
 struct BatchNormOptions {
-  double momentum = 0.1;   ///< share of this pass in the running statistics
-  double epsilon = 1e-5;   ///< added to the variance
-  bool relu = false;       ///< applies max(0, .) to the result, at no cost of its own
+  double momentum = 0.1;  ///< share of this pass in the running statistics
+  double epsilon = 1e-5;  ///< added to the variance
+  bool relu = false;      ///< applies max(0, .) to the result, at no cost of its own
 };
 
 struct GroupNormOptions {
@@ -31,8 +31,8 @@ namespace detail {
 
 template <class T>
 void check_affine(const char* name, Var<T> x, Var<T> p, const char* what, std::int64_t count) {
-  require<ShapeError>(!p || (p.shared() && p.size() == count), name, ": input ", x.shape(), " expects ", count, " values of ",
-                      what, ", a parameter, got ", p ? p.shape() : Shape{});
+  require<ShapeError>(!p || (p.shared() && p.size() == count), name, ": input ", x.shape(), " expects ", count,
+                      " values of ", what, ", a parameter, got ", p ? p.shape() : Shape{});
 }
 
 /// What a batch normalisation keeps for its backward pass: of each channel, the mean and the inverse deviation.
@@ -43,7 +43,8 @@ struct ChannelStatistics {
 };
 
 template <class T>
-void batch_norm_backward(Tape<T>& t, Var<T> x, Var<T> gamma, Var<T> beta, Var<T> y, ChannelStatistics<T> s, bool training) {
+void batch_norm_backward(Tape<T>& t, Var<T> x, Var<T> gamma, Var<T> beta, Var<T> y, ChannelStatistics<T> s,
+                         bool training) {
   mask_own_gradient(t, y);
   const int lanes = t.lanes();
   const std::int64_t channels = x.shape()[0];
@@ -55,8 +56,8 @@ void batch_norm_backward(Tape<T>& t, Var<T> x, Var<T> gamma, Var<T> beta, Var<T>
   T* dbeta = t.needs_gradient(beta) ? t.target(beta).data : nullptr;
   const auto write = [&](auto isa, std::int64_t g, std::int64_t c, T a, T b, T shift) {
     const std::int64_t at = g * step + c * positions * lanes;
-    channel_backward<T>(isa, training ? x.data() + at : nullptr, dy + at, target.data + at, positions, s.mean[c], a, b, shift,
-                        target.accumulate, target.mask != nullptr ? target.mask + at : nullptr,
+    channel_backward<T>(isa, training ? x.data() + at : nullptr, dy + at, target.data + at, positions, s.mean[c], a, b,
+                        shift, target.accumulate, target.mask != nullptr ? target.mask + at : nullptr,
                         training ? t.images() - g * lanes : lanes, lanes);
   };
   if (training || dgamma != nullptr || dbeta != nullptr) {
@@ -72,7 +73,8 @@ void batch_norm_backward(Tape<T>& t, Var<T> x, Var<T> gamma, Var<T> beta, Var<T>
                                  dbeta != nullptr ? dbeta + c : nullptr);
         if (training && target.data != nullptr) {
           T a, b, shift;
-          batch_norm_factors<T>(isa, sum_dy, sum_dy_x, count, s.inverse[c], gamma ? gamma.data()[c] : T{1}, a, b, shift);
+          batch_norm_factors<T>(isa, sum_dy, sum_dy_x, count, s.inverse[c], gamma ? gamma.data()[c] : T{1}, a, b,
+                                shift);
           for (std::int64_t g = 0; g < t.groups(); ++g) {
             write(isa, g, c, a, b, shift);
           }
@@ -117,8 +119,8 @@ Var<T> row_norm_map(const char* name, Var<T> x, Var<T> gamma, Var<T> beta, std::
       parallel_chunks(gamma ? gamma.size() : beta.size(), 8, [&](std::int64_t begin, std::int64_t end) {
         kernels::run([&](auto isa) {
           for (std::int64_t k = begin; k < end; ++k) {
-            row_norm_parameters<T>(isa, {rows, blocks, positions, row_parameters}, x.data(), t.gradient(y), mean, inverse,
-                                   t.groups(), t.images(), k, dgamma, dbeta);
+            row_norm_parameters<T>(isa, {rows, blocks, positions, row_parameters}, x.data(), t.gradient(y), mean,
+                                   inverse, t.groups(), t.images(), k, dgamma, dbeta);
           }
         });
       });
@@ -157,8 +159,9 @@ Var<T> batch_norm(Var<T> x, Var<T> gamma, Var<T> beta, Parameter<T>& running_mea
   require<ShapeError>(x.size() > 0, kName, ": the input ", s, " is empty");
   detail::check_affine(kName, x, gamma, "gamma", channels);
   detail::check_affine(kName, x, beta, "beta", channels);
-  require<ShapeError>(running_mean.size() == channels && running_var.size() == channels, kName, ": input ", s, " expects ",
-                      channels, " running statistics, got ", running_mean.shape(), " and ", running_var.shape());
+  require<ShapeError>(running_mean.size() == channels && running_var.size() == channels, kName, ": input ", s,
+                      " expects ", channels, " running statistics, got ", running_mean.shape(), " and ",
+                      running_var.shape());
   require(options.epsilon > 0, kName, ": epsilon ", options.epsilon, ", expected more than 0");
   Tape<T>& tape = x.tape();
   const bool training = tape.mode() == Mode::training;
@@ -186,8 +189,8 @@ Var<T> batch_norm(Var<T> x, Var<T> gamma, Var<T> beta, Parameter<T>& running_mea
       kernels::run([&](auto isa) {
         double mean = 0;
         double variance = 0;
-        channel_statistics<T>(isa, tape.groups(), tape.images(), positions, step, x.data() + c * positions * lanes, lanes,
-                              mean, variance);
+        channel_statistics<T>(isa, tape.groups(), tape.images(), positions, step, x.data() + c * positions * lanes,
+                              lanes, mean, variance);
         const auto i = static_cast<std::size_t>(c);
         new_mean[i] = running_value<T>(isa, new_mean[i], mean, options.momentum);
         new_var[i] = running_value<T>(isa, new_var[i], variance * (count / (count - 1)), options.momentum);
@@ -214,8 +217,7 @@ Var<T> batch_norm(Var<T> x, Var<T> gamma, Var<T> beta, Parameter<T>& running_mea
       });
     });
   }
-  tape.on_backward(y,
-                   [=](Tape<T>& t) { detail::batch_norm_backward(t, x, gamma, beta, y, statistics, training); });
+  tape.on_backward(y, [=](Tape<T>& t) { detail::batch_norm_backward(t, x, gamma, beta, y, statistics, training); });
   return y;
 }
 
@@ -229,7 +231,8 @@ Var<T> group_norm(Var<T> x, Var<T> gamma, Var<T> beta, GroupNormOptions options 
   require<ShapeError>(s.rank() >= 1 && !x.shared() && x.size() > 0, kName, ": the input is (C,...), got ", s);
   require(options.groups >= 1 && options.epsilon > 0, kName, ": ", options.groups, " groups, epsilon ", options.epsilon,
           ": expected at least one group and epsilon > 0");
-  require<ShapeError>(s[0] % options.groups == 0, kName, ": ", options.groups, " groups do not divide the channels of ", s);
+  require<ShapeError>(s[0] % options.groups == 0, kName, ": ", options.groups, " groups do not divide the channels of ",
+                      s);
   detail::check_affine(kName, x, gamma, "gamma", s[0]);
   detail::check_affine(kName, x, beta, "beta", s[0]);
   const std::int64_t blocks = s[0] / options.groups;
@@ -248,9 +251,9 @@ Var<T> layer_norm(Var<T> x, Var<T> gamma, Var<T> beta, LayerNormOptions options 
   require<ShapeError>(!x.shared() && x.size() > 0, kName, ": the input is empty or a parameter: ", s);
   require(options.epsilon > 0, kName, ": epsilon ", options.epsilon, ", expected more than 0");
   const Shape trailing = gamma ? gamma.shape() : beta ? beta.shape() : s;
-  require<ShapeError>(trailing.rank() <= s.rank() &&
-                          std::equal(trailing.begin(), trailing.end(), s.end() - trailing.rank()),
-                      kName, ": input ", s, " does not end in the parameters' axes ", trailing);
+  require<ShapeError>(
+      trailing.rank() <= s.rank() && std::equal(trailing.begin(), trailing.end(), s.end() - trailing.rank()), kName,
+      ": input ", s, " does not end in the parameters' axes ", trailing);
   const std::int64_t size = trailing.numel();
   detail::check_affine(kName, x, gamma, "gamma", size);
   detail::check_affine(kName, x, beta, "beta", size);

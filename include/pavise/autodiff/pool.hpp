@@ -24,7 +24,8 @@ inline kernels::ConvGeometry pool_geometry(const char* name, const Shape& s, boo
   require(o.kernel >= 1 && o.stride >= 0 && o.dilation >= 1 && o.padding >= 0, name, ": kernel ", o.kernel, ", stride ",
           o.stride, ", padding ", o.padding, ", dilation ", o.dilation,
           ": expected kernel, dilation >= 1 and stride, padding >= 0");
-  require(2 * o.padding <= o.kernel, name, ": padding ", o.padding, ", expected at most half of the kernel (", o.kernel, ")");
+  require(2 * o.padding <= o.kernel, name, ": padding ", o.padding, ", expected at most half of the kernel (", o.kernel,
+          ")");
   const std::int64_t stride = o.stride > 0 ? o.stride : o.kernel;
   const auto extent = [&](std::int64_t in) {
     const std::int64_t span = o.dilation * (o.kernel - 1) + 1;
@@ -91,8 +92,8 @@ Var<T> avg_pool(const char* name, Var<T> x, const kernels::ConvGeometry& geometr
     const std::int64_t step = x.size() * t.lanes();
     t.each_group([&](std::int64_t g) {
       kernels::run([&](auto isa) {
-        avg_pool_backward<T>(isa, geometry, include_padding, t.gradient(y, g), target.data + g * step, target.accumulate,
-                             target.mask != nullptr ? target.mask + g * step : nullptr, t.lanes());
+        avg_pool_backward<T>(isa, geometry, include_padding, t.gradient(y, g), target.data + g * step,
+                             target.accumulate, target.mask != nullptr ? target.mask + g * step : nullptr, t.lanes());
       });
     });
   });
@@ -117,7 +118,8 @@ template <class T>
 Var<T> avg_pool2d(Var<T> x, PoolOptions options = {}) {
   require(options.dilation == 1, "avg_pool2d: dilation ", options.dilation, ", expected 1");
   const auto g = detail::pool_geometry("avg_pool2d", x.shape(), x.shared(), options);
-  return detail::avg_pool("avg_pool2d", x, g, Shape{g.out_channels, g.out_height, g.out_width}, options.count_include_pad);
+  return detail::avg_pool("avg_pool2d", x, g, Shape{g.out_channels, g.out_height, g.out_width},
+                          options.count_include_pad);
 }
 
 /// The largest element of each channel. x: (C,H,W). Returns (C). Ties and NaN as in max_pool2d.

@@ -65,8 +65,9 @@ inline void channel_statistics_lanes(const ChannelView& view, const T* x, double
   double sum = 0;
   for (std::int64_t g = 0; g < view.groups; ++g) {
     const T* p = x + g * view.step;
-    const P s = sum_of(view.positions, zero,
-                       [&](std::int64_t i, P a) __attribute__((always_inline)) { return a + P::load(p + i * L); });
+    const P s = sum_of(
+        view.positions,
+        zero, [&](std::int64_t i, P a) __attribute__((always_inline)) { return a + P::load(p + i * L); });
     add_lanes(sum, s, view.images - g * L);
   }
   mean = sum / count;
@@ -74,10 +75,11 @@ inline void channel_statistics_lanes(const ChannelView& view, const T* x, double
   double squares = 0;
   for (std::int64_t g = 0; g < view.groups; ++g) {
     const T* p = x + g * view.step;
-    const P s = sum_of(view.positions, zero, [&](std::int64_t i, P a) __attribute__((always_inline)) {
-      const P d = P::load(p + i * L) - m;
-      return fma(d, d, a);
-    });
+    const P s = sum_of(
+        view.positions, zero, [&](std::int64_t i, P a) __attribute__((always_inline)) {
+          const P d = P::load(p + i * L) - m;
+          return fma(d, d, a);
+        });
     add_lanes(squares, s, view.images - g * L);
   }
   variance = squares / count;
@@ -106,13 +108,16 @@ void channel_gradient_sums(Tag, std::int64_t groups, std::int64_t images, std::i
     for (std::int64_t g = 0; g < groups; ++g) {
       const T* p = x + g * step;
       const T* d = dy + g * step;
-      add_lanes(sum_dy, sum_of(positions, zero, [&](std::int64_t i, P a) __attribute__((always_inline)) {
-                  return a + P::load(d + i * L);
-                }),
+      add_lanes(sum_dy,
+                sum_of(
+                    positions,
+                    zero, [&](std::int64_t i, P a) __attribute__((always_inline)) { return a + P::load(d + i * L); }),
                 images - g * L);
-      add_lanes(sum_dy_x, sum_of(positions, zero, [&](std::int64_t i, P a) __attribute__((always_inline)) {
-                  return fma(P::load(d + i * L), P::load(p + i * L) - m, a);
-                }),
+      add_lanes(sum_dy_x,
+                sum_of(
+                    positions, zero,
+                    [&](std::int64_t i, P a)
+                        __attribute__((always_inline)) { return fma(P::load(d + i * L), P::load(p + i * L) - m, a); }),
                 images - g * L);
     }
   };
@@ -145,8 +150,8 @@ void channel_affine(Tag, const T* x, T* y, std::int64_t positions, T mean, T sca
 }
 
 template <class T, int L>
-inline void channel_backward_lanes(const T* x, const T* dy, T* dx, std::int64_t n, T mean, T a, T b, T c, bool accumulate,
-                                   const T* mask, std::int64_t valid) {
+inline void channel_backward_lanes(const T* x, const T* dy, T* dx, std::int64_t n, T mean, T a, T b, T c,
+                                   bool accumulate, const T* mask, std::int64_t valid) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
   const P m = P::broadcast(mean);
@@ -169,16 +174,16 @@ inline void channel_backward_lanes(const T* x, const T* dy, T* dx, std::int64_t 
 /// dx = a*dy + b*(x - mean) + c for one channel of one group, stored or added; 0 in lanes from `valid` on and where `mask`
 /// (as dx, or null) is not positive. Without `x` the middle term is left out.
 template <class T>
-void channel_backward(Tag, const T* x, const T* dy, T* dx, std::int64_t positions, T mean, T a, T b, T c, bool accumulate,
-                      const T* mask, std::int64_t valid, int lanes) {
+void channel_backward(Tag, const T* x, const T* dy, T* dx, std::int64_t positions, T mean, T a, T b, T c,
+                      bool accumulate, const T* mask, std::int64_t valid, int lanes) {
   if (lanes == 16) {
     channel_backward_lanes<T, 16>(x, dy, dx, positions, mean, a, b, c, accumulate, mask, valid);
     return;
   }
   const std::int64_t at = positions / 16 * 16;
   channel_backward_lanes<T, 16>(x, dy, dx, at / 16, mean, a, b, c, accumulate, mask, 16);
-  channel_backward_lanes<T, 1>(x != nullptr ? x + at : nullptr, dy + at, dx + at, positions - at, mean, a, b, c, accumulate,
-                               mask != nullptr ? mask + at : nullptr, 1);
+  channel_backward_lanes<T, 1>(x != nullptr ? x + at : nullptr, dy + at, dx + at, positions - at, mean, a, b, c,
+                               accumulate, mask != nullptr ? mask + at : nullptr, 1);
 }
 
 /// 1 / sqrt(variance + epsilon)
@@ -206,7 +211,8 @@ void add_channel_gradients(Tag, double sum_dy, double sum_dy_x, double inverse, 
 /// The factors of a batch normalisation's derivative with respect to x, from the sums of channel_gradient_sums over `count`
 /// elements: dx = a*dy + b*(x - mean) + c.
 template <class T>
-void batch_norm_factors(Tag, double sum_dy, double sum_dy_x, double count, double inverse, double gamma, T& a, T& b, T& c) {
+void batch_norm_factors(Tag, double sum_dy, double sum_dy_x, double count, double inverse, double gamma, T& a, T& b,
+                        T& c) {
   const double scale = gamma * inverse;
   a = static_cast<T>(scale);
   b = static_cast<T>(-(scale * inverse * inverse * (sum_dy_x / count)));
@@ -226,20 +232,24 @@ struct RowNorm {
 };
 
 template <class T, int L>
-inline void row_norm_lanes(const RowNorm& n, const T* x, T* y, const T* gamma, const T* beta, T epsilon, bool relu, T* mean,
-                           T* inverse) {
+inline void row_norm_lanes(const RowNorm& n, const T* x, T* y, const T* gamma, const T* beta, T epsilon, bool relu,
+                           T* mean, T* inverse) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
   const std::int64_t size = n.blocks * n.positions;
   const P count = P::broadcast(static_cast<T>(size));
   for (std::int64_t r = 0; r < n.rows; ++r, x += size * L, y += size * L) {
-    const P m = sum_of(size, zero, [&](std::int64_t i, P a) __attribute__((always_inline)) {
-                  return a + P::load(x + i * L);
-                }) / count;
-    const P variance = sum_of(size, zero, [&](std::int64_t i, P a) __attribute__((always_inline)) {
-                         const P d = P::load(x + i * L) - m;
-                         return fma(d, d, a);
-                       }) / count;
+    const P m =
+        sum_of(
+            size, zero, [&](std::int64_t i, P a) __attribute__((always_inline)) { return a + P::load(x + i * L); }) /
+        count;
+    const P variance = sum_of(
+                           size, zero,
+                           [&](std::int64_t i, P a) __attribute__((always_inline)) {
+                             const P d = P::load(x + i * L) - m;
+                             return fma(d, d, a);
+                           }) /
+                       count;
     const P inv = P::broadcast(T{1}) / sqrt(variance + P::broadcast(epsilon));
     m.store(mean + r * L);
     inv.store(inverse + r * L);

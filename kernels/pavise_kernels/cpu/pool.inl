@@ -90,15 +90,17 @@ inline void max_pool_lanes(const ConvGeometry& g, const T* in, T* out) {
   const std::int64_t out_channel = g.out_height * g.out_width * L;
   for (std::int64_t c = 0; c < g.in_channels; ++c, in += in_channel, out += out_channel) {
     for (std::int64_t oy = 0; oy < g.out_height; ++oy) {
-      each_window(g, oy, [&](auto k, PoolRange y, PoolRange x, std::int64_t from, std::int64_t to)
-                             __attribute__((always_inline)) {
-        P best = P::broadcast(-std::numeric_limits<T>::infinity());
-        each_position<k()>(g, y, x, [&](std::int64_t at) __attribute__((always_inline)) {
-          const P v = P::load(in + (from + at) * L);
-          best = select((v > best) | is_nan(v), v, best);
-        });
-        best.store(out + to * L);
-      });
+      each_window(
+          g,
+          oy, [&](auto k, PoolRange y, PoolRange x, std::int64_t from, std::int64_t to) __attribute__((always_inline)) {
+            P best = P::broadcast(-std::numeric_limits<T>::infinity());
+            each_position<k()>(
+                g, y, x, [&](std::int64_t at) __attribute__((always_inline)) {
+                  const P v = P::load(in + (from + at) * L);
+                  best = select((v > best) | is_nan(v), v, best);
+                });
+            best.store(out + to * L);
+          });
     }
   }
 }
@@ -111,15 +113,16 @@ inline bool windows_are_apart(const ConvGeometry& g) {
 /// Whether, besides, every element is in one.
 inline bool windows_cover(const ConvGeometry& g) {
   const auto covers = [&](std::int64_t in, std::int64_t kernel, std::int64_t out) {
-    return (g.dilation == 1 || kernel == 1) && (out == 1 ? kernel - g.padding >= in
-                                                         : kernel == g.stride && out * g.stride - g.padding >= in);
+    return (g.dilation == 1 || kernel == 1) &&
+           (out == 1 ? kernel - g.padding >= in : kernel == g.stride && out * g.stride - g.padding >= in);
   };
   return covers(g.in_height, g.kernel_height, g.out_height) && covers(g.in_width, g.kernel_width, g.out_width);
 }
 
 /// Rows where a window's maximum is NaN: the derivative goes to the window's last NaN (as in PyTorch).
 template <class T, int L>
-inline void max_pool_backward_nan(const ConvGeometry& g, std::int64_t oy, const T* in, const T* out, const T* dy, T* dx) {
+inline void max_pool_backward_nan(const ConvGeometry& g, std::int64_t oy, const T* in, const T* out, const T* dy,
+                                  T* dx) {
   for (std::int64_t ox = 0; ox < g.out_width; ++ox) {
     const std::int64_t y0 = oy * g.stride - g.padding;
     const std::int64_t x0 = ox * g.stride - g.padding;
@@ -153,29 +156,31 @@ inline void max_pool_backward_lanes(const ConvGeometry& g, const T* in, const T*
   const bool write = !target.accumulate && windows_are_apart(g);
   const bool clear = !target.accumulate && !(write && windows_cover(g));
   T* dx = target.data;
-  for (std::int64_t c = 0; c < g.in_channels; ++c, in += in_channel, dx += in_channel, out += out_channel,
-                    dy += out_channel) {
+  for (std::int64_t c = 0; c < g.in_channels;
+       ++c, in += in_channel, dx += in_channel, out += out_channel, dy += out_channel) {
     if (clear) {
       std::memset(static_cast<void*>(dx), 0, static_cast<std::size_t>(in_channel) * sizeof(T));
     }
     for (std::int64_t oy = 0; oy < g.out_height; ++oy) {
       M nan = M::broadcast(0);
-      each_window(g, oy, [&](auto k, PoolRange y, PoolRange x, std::int64_t from, std::int64_t to)
-                             __attribute__((always_inline)) {
-        const P best = P::load(out + to * L);
-        P d = P::load(dy + to * L);
-        // The mask is the input of the pooling itself, and the winner is positive exactly where the maximum is.
-        d = target.mask != nullptr ? select(best > zero, d, zero) : d;
-        nan = nan | is_nan(best);
-        M open = M::broadcast(-1);
-        each_position<k()>(g, y, x, [&](std::int64_t at) __attribute__((always_inline)) {
-          const M hit = equal(P::load(in + (from + at) * L), best) & open;
-          open = open ^ hit;
-          T* p = dx + (from + at) * L;
-          const P share = select(hit, d, zero);
-          (write ? share : P::load(p) + share).store(p);
-        });
-      });
+      each_window(
+          g,
+          oy, [&](auto k, PoolRange y, PoolRange x, std::int64_t from, std::int64_t to) __attribute__((always_inline)) {
+            const P best = P::load(out + to * L);
+            P d = P::load(dy + to * L);
+            // The mask is the input of the pooling itself, and the winner is positive exactly where the maximum is.
+            d = target.mask != nullptr ? select(best > zero, d, zero) : d;
+            nan = nan | is_nan(best);
+            M open = M::broadcast(-1);
+            each_position<k()>(
+                g, y, x, [&](std::int64_t at) __attribute__((always_inline)) {
+                  const M hit = equal(P::load(in + (from + at) * L), best) & open;
+                  open = open ^ hit;
+                  T* p = dx + (from + at) * L;
+                  const P share = select(hit, d, zero);
+                  (write ? share : P::load(p) + share).store(p);
+                });
+          });
       if (target.mask == nullptr && any_lane(nan)) {
         max_pool_backward_nan<T, L>(g, oy, in, out, dy, dx);
       }
@@ -196,14 +201,15 @@ inline void avg_pool_lanes(const ConvGeometry& g, bool include_padding, const T*
   const std::int64_t out_channel = g.out_height * g.out_width * L;
   for (std::int64_t c = 0; c < g.in_channels; ++c, in += in_channel, out += out_channel) {
     for (std::int64_t oy = 0; oy < g.out_height; ++oy) {
-      each_window(g, oy, [&](auto k, PoolRange y, PoolRange x, std::int64_t from, std::int64_t to)
-                             __attribute__((always_inline)) {
-        P sum = P::broadcast(T{0});
-        each_position<k()>(g, y, x, [&](std::int64_t at) __attribute__((always_inline)) {
-          sum = sum + P::load(in + (from + at) * L);
-        });
-        (sum / P::broadcast(static_cast<T>(pool_count(g, y, x, include_padding)))).store(out + to * L);
-      });
+      each_window(
+          g,
+          oy, [&](auto k, PoolRange y, PoolRange x, std::int64_t from, std::int64_t to) __attribute__((always_inline)) {
+            P sum = P::broadcast(T{0});
+            each_position<k()>(
+                g, y,
+                x, [&](std::int64_t at) __attribute__((always_inline)) { sum = sum + P::load(in + (from + at) * L); });
+            (sum / P::broadcast(static_cast<T>(pool_count(g, y, x, include_padding)))).store(out + to * L);
+          });
     }
   }
 }
@@ -224,15 +230,17 @@ inline void avg_pool_backward_lanes(const ConvGeometry& g, bool include_padding,
       std::memset(static_cast<void*>(dx), 0, static_cast<std::size_t>(in_channel) * sizeof(T));
     }
     for (std::int64_t oy = 0; oy < g.out_height; ++oy) {
-      each_window(g, oy, [&](auto k, PoolRange y, PoolRange x, std::int64_t from, std::int64_t to)
-                             __attribute__((always_inline)) {
-        const P d = P::load(dy + to * L) / P::broadcast(static_cast<T>(pool_count(g, y, x, include_padding)));
-        each_position<k()>(g, y, x, [&](std::int64_t at) __attribute__((always_inline)) {
-          T* p = dx + (from + at) * L;
-          const P share = mask != nullptr ? select(P::load(mask + (from + at) * L) > zero, d, zero) : d;
-          (write ? share : P::load(p) + share).store(p);
-        });
-      });
+      each_window(
+          g,
+          oy, [&](auto k, PoolRange y, PoolRange x, std::int64_t from, std::int64_t to) __attribute__((always_inline)) {
+            const P d = P::load(dy + to * L) / P::broadcast(static_cast<T>(pool_count(g, y, x, include_padding)));
+            each_position<k()>(
+                g, y, x, [&](std::int64_t at) __attribute__((always_inline)) {
+                  T* p = dx + (from + at) * L;
+                  const P share = mask != nullptr ? select(P::load(mask + (from + at) * L) > zero, d, zero) : d;
+                  (write ? share : P::load(p) + share).store(p);
+                });
+          });
     }
     mask = mask != nullptr ? mask + in_channel : nullptr;
   }
