@@ -42,6 +42,7 @@ inline std::vector<std::string> distinct(const Results& results, std::string Ori
 
 inline std::string summary_section(const std::vector<Model>& models, const Results& results) {
   std::vector<std::string> labels;
+  labels.reserve(models.size());
   for (const auto& m : models) {
     labels.push_back(m.label);
   }

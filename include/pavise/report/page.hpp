@@ -75,7 +75,7 @@ inline std::string settings(const Origin& r) {
   for (const auto& [key, value] : recipe) {
     std::string name = key;
     std::replace(name.begin(), name.end(), '_', ' ');
-    pieces.push_back(name + " " + value);
+    pieces.push_back(concat(name, " ", value));
   }
   return join(pieces);
 }

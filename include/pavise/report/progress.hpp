@@ -7,12 +7,14 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "pavise/report/text.hpp"
 
@@ -153,13 +155,12 @@ class ProgressBar {
     if (!(rate > 0 && rate < 1e15)) {
       return "";
     }
-    return (rate < 99.5 ? significant(rate, 2) : grouped(static_cast<std::int64_t>(rate + 0.5))) + " " + options_.unit +
-           "/s";
+    return (rate < 99.5 ? significant(rate, 2) : grouped(std::llround(rate))) + " " + options_.unit + "/s";
   }
 
   /// "0:07", "12:40", "3:05:00".
   static std::string clock_text(double seconds) {
-    const auto whole = static_cast<std::int64_t>(std::min(seconds, 1e9) + 0.5);
+    const auto whole = static_cast<std::int64_t>(std::llround(std::min(seconds, 1e9)));
     const auto two = [](std::int64_t v) { return (v < 10 ? "0" : "") + std::to_string(v); };
     return whole < 3600 ? std::to_string(whole / 60) + ":" + two(whole % 60)
                         : std::to_string(whole / 3600) + ":" + two(whole % 3600 / 60) + ":" + two(whole % 60);

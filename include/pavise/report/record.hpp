@@ -113,7 +113,7 @@ class Field {
 
   /// The member `key`; throws where it is missing.
   Field at(const std::string& key) const {
-    const Field field = find(key);
+    Field field = find(key);
     if (field.value_ == nullptr) {
       field.fail("missing");
     }
@@ -291,6 +291,7 @@ inline void read_gallery(const Field& gallery, AttackRecord& out) {
     if (entries.size() != size) {
       field.fail("expected ", size, " pixels, got ", entries.size());
     }
+    values.reserve(size);
     for (const auto& entry : entries) {
       values.push_back(std::clamp(entry.number(-0.01, 255.01), 0.0, 255.0));  // float rounding may step past the box
     }
