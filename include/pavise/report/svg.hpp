@@ -234,7 +234,7 @@ class Frame {
             " pixels leave no room for the data beside ", legend.size(), " names");
     y.from = bottom;
     y.to = top;
-    const int x_count = std::clamp(static_cast<int>((right - left) / 75), 2, 12);
+    const int x_count = std::clamp(static_cast<int>((right - left) / (chart.x.whole ? 40 : 75)), 2, 12);
     x = range(chart.x, xs, x_count);
     x.from = left;
     x.to = right;
