@@ -12,6 +12,18 @@
 
 namespace pavise::nn {
 
+namespace detail {
+
+/// Sizes whose products fit in 63 bits.
+inline void check_conv_sizes(const char* name, std::int64_t in, std::int64_t out, std::int64_t kernel) {
+  constexpr std::int64_t kMaxChannels = std::int64_t{1} << 31;
+  require(in >= 1 && in <= kMaxChannels && out >= 1 && out <= kMaxChannels && kernel >= 1 && kernel <= 32767, name,
+          ": ", in, " input channels, ", out, " output channels, kernel ", kernel,
+          ", expected 1 or more of each, a kernel of at most 32767");
+}
+
+}  // namespace detail
+
 /// Convolution of (in,H,W) to (out,OH,OW); see pavise::conv2d. Parameters: weight (out, in/groups, kernel, kernel), bias (out).
 template <class T>
 class Conv2d : public Layer<T> {
@@ -19,9 +31,8 @@ class Conv2d : public Layer<T> {
   Conv2d(std::int64_t in, std::int64_t out, std::int64_t kernel, ConvOptions options = {}, bool bias = true,
          Init init = Init::torch)
       : in_(in), out_(out), kernel_(kernel), options_(options), with_bias_(bias), init_(init) {
-    require(in >= 1 && out >= 1 && kernel >= 1, "conv2d: ", in, " input channels, ", out, " output channels, kernel ",
-            kernel, ", expected 1 or more of each");
-    detail::check_options("conv2d", options);
+    detail::check_conv_sizes("conv2d", in, out, kernel);
+    pavise::detail::check_options("conv2d", options);
     require(in % options.groups == 0 && out % options.groups == 0, "conv2d: ", in, " input and ", out,
             " output channels are not divisible by ", options.groups, " groups");
   }
@@ -35,8 +46,8 @@ class Conv2d : public Layer<T> {
       bias_ = &store.add(child_name(name, "bias"), Shape{out_},
                          init_ == Init::torch ? weight_init<T>(init_, fan_in, 0) : constant_init<T>(0.0));
     }
-    return Shape{out_, detail::conv_extent("conv2d", in[1], kernel_, options_),
-                 detail::conv_extent("conv2d", in[2], kernel_, options_)};
+    return Shape{out_, pavise::detail::conv_extent("conv2d", in[1], kernel_, options_),
+                 pavise::detail::conv_extent("conv2d", in[2], kernel_, options_)};
   }
   Var<T> forward(Var<T> x, bool relu) override {
     ConvOptions options = options_;
@@ -76,8 +87,7 @@ class ConvTranspose2d : public Layer<T> {
   ConvTranspose2d(std::int64_t in, std::int64_t out, std::int64_t kernel, ConvOptions options = {}, bool bias = true,
                   Init init = Init::torch)
       : in_(in), out_(out), kernel_(kernel), options_(options), with_bias_(bias), init_(init) {
-    require(in >= 1 && out >= 1 && kernel >= 1, "conv_transpose2d: ", in, " input channels, ", out,
-            " output channels, kernel ", kernel, ", expected 1 or more of each");
+    detail::check_conv_sizes("conv_transpose2d", in, out, kernel);
     pavise::detail::check_options("conv_transpose2d", options);
     require(in % options.groups == 0 && out % options.groups == 0, "conv_transpose2d: ", in, " input and ", out,
             " output channels are not divisible by ", options.groups, " groups");
@@ -94,6 +104,8 @@ class ConvTranspose2d : public Layer<T> {
       bias_ = &store.add(child_name(name, "bias"), Shape{out_},
                          init_ == Init::torch ? weight_init<T>(init_, fan, 0) : constant_init<T>(0.0));
     }
+    constexpr std::int64_t kMaxExtent = std::int64_t{1} << 30;
+    require<ShapeError>(in[1] <= kMaxExtent && in[2] <= kMaxExtent, name, ": conv_transpose2d cannot take ", in);
     const auto extent = [&](std::int64_t n) {
       return (n - 1) * options_.stride - 2 * options_.padding + options_.dilation * (kernel_ - 1) +
              options_.output_padding + 1;
