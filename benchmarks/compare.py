@@ -1,0 +1,485 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Runs the workloads of Pavise and of PyTorch in alternation and compares them.
+
+    cmake --preset release && cmake --build build/release --target pavise_benchmarks
+    python3 benchmarks/compare.py                    everything; prints the table and writes benchmarks/RESULTS.md
+    python3 benchmarks/compare.py --quick            a rough look in a few minutes; writes nothing
+    python3 benchmarks/compare.py --only pgd7,randn  the workloads whose name contains one of these; writes nothing
+
+Both programs are started once and answer one request at a time, so that only one of them computes. A round is one
+short sample of Pavise and one of each PyTorch variant; noise of the machine that lasts longer than a sample then meets
+all of them alike. Of all iterations of all rounds the best and the median count. PyTorch's best is that of its best
+variant, and its median that of the variant with the lowest median, which need not be the same one.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+PEER = HERE / "peers" / "torch_workloads.py"
+OURS = "pavise-bench-workloads"
+MEMORY = "peak_memory_pgd7"
+
+# The workloads in the order of the table: title, required ratio, required share of the FMA peak.
+REQUIRED = {
+    "small_cnn_forward_b128": ("small-cnn forward, batch 128", 1.7, 0.75),
+    "small_cnn_input_grad_b128": ("gradient of the input, batch 128", 4.0, None),
+    "small_cnn_train_adam_b128": ("training step with Adam, batch 128", 3.0, None),
+    "small_cnn_fgsm_rs_train_b128": ("FGSM-RS adversarial training step, batch 128", 3.5, None),
+    "small_cnn_pgd7_train_b128": ("PGD-7 adversarial training step, batch 128", 4.0, 0.70),
+    "small_cnn_pgd7_attack_b1": ("PGD-7 attack on a single image", 5.0, None),
+    "randn": ("normal random numbers, 16,777,216", 4.0, None),
+    "resnet18_forward_b32": ("resnet18 (32x32) forward, batch 32", 2.5, None),
+    "resnet18_pgd7_attack_b32": ("resnet18, PGD-7 attack (evaluation mode), batch 32", 2.5, None),
+    MEMORY: ("peak memory of the PGD-7 job", 5.0, None),
+}
+
+
+class ServerError(Exception):
+    """A server that does not start, ends or answers something else than a line of JSON."""
+
+
+class Server:
+    """A program that answers the line protocol of benchmarks/workloads.cpp and peers/torch_workloads.py."""
+
+    def __init__(self, title, command, environment):
+        self.title = title
+        self.log = open(os.devnull, "w") if not os.environ.get("COMPARE_VERBOSE") else None
+        try:
+            self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.PIPE,
+                                            stdout=subprocess.PIPE, stderr=self.log, text=True, bufsize=1,
+                                            env=environment)
+        except OSError as error:
+            raise ServerError(f"{title}: cannot start {command[0]}: {error.strerror}") from error
+
+    def ask(self, line):
+        try:
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
+            answer = self.process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            raise ServerError(f"{self.title} ended (exit code {self.process.wait()}) at the request `{line}`; "
+                              "COMPARE_VERBOSE=1 shows what it says")
+        try:
+            return json.loads(answer)
+        except json.JSONDecodeError as error:
+            raise ServerError(f"{self.title} answered `{line}` with `{answer.strip()[:200]}`, "
+                              "expected one line of JSON") from error
+
+    def names(self):
+        """The workloads; the answer to `list` is a JSON array, or an object with one under `workloads`."""
+        answer = self.ask("list")
+        return list(answer["workloads"] if isinstance(answer, dict) else answer)
+
+    def close(self):
+        if self.process.poll() is None:
+            try:
+                self.process.stdin.write("quit\n")
+                self.process.stdin.close()
+                self.process.wait(timeout=10)
+            except (OSError, subprocess.TimeoutExpired):
+                self.process.kill()
+                self.process.wait()
+
+
+class Series:
+    """All samples of one workload on one side."""
+
+    def __init__(self):
+        self.samples = []
+        self.medians = []  # of each round, for the choice of what is worth measuring further
+        self.last = {}
+        self.error = None
+
+    def add(self, answer):
+        if answer.get("error"):
+            self.error = answer["error"]
+        elif not answer.get("samples"):
+            self.error = "no samples"
+        else:
+            self.samples += answer["samples"]
+            self.last = answer
+
+    @property
+    def usable(self):
+        return bool(self.samples) and self.error is None
+
+    @property
+    def best(self):
+        return min(self.samples)
+
+    @property
+    def median(self):
+        return statistics.median(self.samples)
+
+
+def measure(name, ours, torch, variants, arguments, log):
+    """Alternates samples of one workload; returns (our series or None, {variant: series})."""
+    mine = Series() if ours else None
+    theirs = {variant: Series() for variant in variants}
+    rounds = min(arguments.rounds, 3) if name == MEMORY else arguments.rounds
+    # A first, untimed request each: compilation and first touch must not fall into a round.
+    for server, request, series in [(ours, name, mine)] * bool(ours) + [
+            (torch, f"{name}:{variant}", theirs[variant]) for variant in variants]:
+        if name != MEMORY:
+            log(f"{name}: warming {request}")
+            series.add(server.ask(f"{request} 0.05"))
+            series.samples.clear() if series.error is None else None
+    start = time.perf_counter()
+    for index in range(rounds):
+        spent = time.perf_counter() - start
+        # Workloads whose single iteration takes seconds stop early, but never before three rounds.
+        if spent > arguments.limit and index >= 3:
+            break
+        log(f"{name}: round {index + 1} of {rounds}")
+        requests = [(torch, f"{name}:{variant}", series) for variant, series in theirs.items() if series.error is None]
+        if ours and mine.error is None:
+            requests.insert(0, (ours, name, mine))
+        if index % 2:  # the order turns, so that no side always runs after the same one
+            requests.reverse()
+        for server, request, series in requests:
+            time.sleep(0.01)  # the waiting threads of the other side go to sleep
+            series.add(server.ask(f"{request} {arguments.seconds}"))
+        # After some rounds, a variant that is far behind in both measures costs only time.
+        if index == 2:
+            usable = [series for series in theirs.values() if series.usable]
+            if usable:
+                best, median = min(s.best for s in usable), min(s.median for s in usable)
+                for series in usable:
+                    if series.best > 1.5 * best and series.median > 1.5 * median:
+                        series.error = f"left out after {index + 1} rounds (best {format_value(name, series.best)})"
+    return mine, theirs
+
+
+def format_value(name, value):
+    if value is None:
+        return "-"
+    if name == MEMORY:
+        return f"{value / 2**20:.1f} MiB"
+    return f"{value * 1e3:.3f} ms" if value < 0.1 else f"{value * 1e3:.0f} ms"
+
+
+def summarise(name, mine, theirs):
+    """One row of the table, as plain values (seconds or bytes)."""
+    title, required, required_share = REQUIRED.get(name, (name, None, None))
+    row = {"workload": name, "title": title, "required_ratio": required, "required_share_of_peak": required_share,
+           "ours_best": None, "ours_median": None, "ours_iterations": 0, "torch_best": None, "torch_median": None,
+           "torch_best_variant": None, "torch_median_variant": None, "ratio_best": None, "ratio_median": None,
+           "gflops": None, "peak_gflops": None, "share_of_peak": None, "errors": {}, "variants": {}}
+    if mine is not None and mine.error:
+        row["errors"]["pavise"] = mine.error
+    if mine is not None and mine.usable:
+        row.update(ours_best=mine.best, ours_median=mine.median, ours_iterations=len(mine.samples))
+        flops, peak = mine.last.get("flops_per_iteration"), mine.last.get("peak_gflops")
+        if flops:
+            row["gflops"] = flops / mine.best * 1e-9
+            if peak:
+                row.update(peak_gflops=peak, share_of_peak=row["gflops"] / peak)
+    for variant, series in theirs.items():
+        if series.samples:
+            row["variants"][variant] = {"best": series.best, "median": series.median,
+                                        "iterations": len(series.samples)}
+        if series.error:
+            row["errors"][variant] = series.error
+    usable = {variant: series for variant, series in theirs.items() if series.usable}
+    if usable:
+        by_best = min(usable, key=lambda variant: usable[variant].best)
+        by_median = min(usable, key=lambda variant: usable[variant].median)
+        row.update(torch_best=usable[by_best].best, torch_best_variant=by_best,
+                   torch_median=usable[by_median].median, torch_median_variant=by_median)
+    if row["ours_best"] and row["torch_best"]:
+        row.update(ratio_best=row["torch_best"] / row["ours_best"], ratio_median=row["torch_median"] / row["ours_median"])
+    return row
+
+
+HEADER = ["workload", "Pavise best / median", "PyTorch best / median", "variant", "ratio best / median", "required",
+          "share of peak"]
+
+
+def cells(row):
+    name = row["workload"]
+
+    def pair(side):
+        if row[f"{side}_best"] is None:
+            return "-"
+        return f"{format_value(name, row[f'{side}_best'])} / {format_value(name, row[f'{side}_median'])}"
+
+    variants = sorted({row["torch_best_variant"], row["torch_median_variant"]} - {None})
+    ratio = "-" if row["ratio_best"] is None else f"{row['ratio_best']:.2f} / {row['ratio_median']:.2f}"
+    required = "-" if row["required_ratio"] is None else f"{row['required_ratio']:g}x"
+    if row["required_share_of_peak"]:
+        required += f", {row['required_share_of_peak']:.0%}"
+    share = "-" if row["share_of_peak"] is None else f"{row['share_of_peak']:.0%}"
+    return [row["title"], pair("ours"), pair("torch"), ", ".join(variants) or "-", ratio, required, share]
+
+
+def shortfall(row):
+    """How a row falls short of what is required, from the bests; an empty text where it does not."""
+    parts = []
+    if row["ratio_best"] is not None and row["required_ratio"] and row["ratio_best"] < row["required_ratio"]:
+        parts.append(f"{row['ratio_best']:.2f}x of {row['required_ratio']:g}x")
+    if row["share_of_peak"] is not None and row["required_share_of_peak"]:
+        if row["share_of_peak"] < row["required_share_of_peak"]:
+            parts.append(f"{row['share_of_peak']:.0%} of peak where {row['required_share_of_peak']:.0%} is required")
+    return ", ".join(parts)
+
+
+def text_table(rows):
+    table = [HEADER] + [cells(row) for row in rows]
+    widths = [max(len(line[column]) for line in table) for column in range(len(HEADER))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in table)
+
+
+def markdown_table(header, lines):
+    body = [header, ["---"] * len(header)] + lines
+    return "\n".join("| " + " | ".join(line) + " |" for line in body)
+
+
+def output_of(*command):
+    try:
+        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=30).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def compiler_of(program):
+    """The compiler that built the program, by its build folder's CMakeCache.txt; else the one that is installed."""
+    for folder in Path(program).resolve().parents if program else []:
+        cache = folder / "CMakeCache.txt"
+        if cache.is_file():
+            text = cache.read_text(errors="replace")
+            found = {key: value for key, value in re.findall(r"^(CMAKE_[A-Z_]+):[A-Z]+=(.*)$", text, re.M)}
+            kind = found.get("CMAKE_BUILD_TYPE", "")
+            flags = f"{found.get('CMAKE_CXX_FLAGS', '')} {found.get('CMAKE_CXX_FLAGS_' + kind.upper(), '')}".strip()
+            version = output_of(found.get("CMAKE_CXX_COMPILER", "c++"), "--version").splitlines()
+            return f"{version[0] if version else 'unknown'}, {kind or 'no build type'} ({flags or 'no flags'})"
+    version = output_of("c++", "--version").splitlines()
+    return f"{version[0] if version else 'unknown'} (installed; the build folder of the program is not known)"
+
+
+def machine():
+    text = ""
+    if Path("/proc/cpuinfo").is_file():
+        text = Path("/proc/cpuinfo").read_text()
+    model = re.search(r"^model name\s*:\s*(.*)$", text, re.M)
+    flags = re.search(r"^flags\s*:\s*(.*)$", text, re.M)
+    flags = set(flags.group(1).split()) if flags else set()
+    wide = [title for flag, title in (("fma", "FMA"), ("avx2", "AVX2"), ("avx512f", "AVX-512")) if flag in flags]
+    family = re.search(r"^cpu family\s*:\s*(\d+)\nmodel\s*:\s*(\d+)", text, re.M)
+    name = model.group(1) if model else platform.processor() or platform.machine()
+    if family:
+        name += f" (family {family.group(1)}, model {family.group(2)})"
+    return {"cpu": name, "isa": ", ".join(wide) or platform.machine(), "cores": os.cpu_count(),
+            "system": f"{platform.system()} {platform.release()}"}
+
+
+def results_page(report):
+    host, rows = report["machine"], report["rows"]
+    facts = [["processor", host["cpu"]], ["instruction sets", f"{host['isa']}; used: {report['isa']}"],
+             ["cores", f"{host['cores']}, {report['threads']} threads on each side"], ["system", host["system"]],
+             ["load before the run", f"{report['load']:.2f} processes"], ["compiler", report["compiler"]],
+             ["Pavise", report["commit"]], ["PyTorch", report["torch_version"]], ["date", report["date"]],
+             ["FMA peak", f"{report['peak_gflops']:.0f} GFLOP/s in the same run" if report["peak_gflops"] else "-"],
+             ["command", f"`{report['command']}`"]]
+    page = ["# Workloads: Pavise and PyTorch", "",
+            "Written by `benchmarks/compare.py`. A ratio is PyTorch's time (or memory) over that of Pavise, so more is "
+            "better; `required` is the least ratio, and the least share of the FMA peak, that the project asks of "
+            "itself on two AVX2 cores.", "", markdown_table(["", ""], facts), "",
+            markdown_table(HEADER, [cells(row) for row in rows]), ""]
+    short = [f"- {row['title']}: {shortfall(row)}" for row in rows if shortfall(row)]
+    page += (["Short of what is required (by the best of each side):", ""] + short + [""]) if short else []
+    page += ["## Every PyTorch variant", ""]
+    lines = []
+    for row in rows:
+        for variant in {**row["variants"], **row["errors"]}:
+            if variant == "pavise":
+                continue
+            numbers = row["variants"].get(variant, {})
+            lines.append([row["workload"], variant, format_value(row["workload"], numbers.get("best")),
+                          format_value(row["workload"], numbers.get("median")), str(numbers.get("iterations", 0)),
+                          row["errors"].get(variant, "").replace("|", "\\|")])
+    page += [markdown_table(["workload", "variant", "best", "median", "iterations", "remark"], lines), "",
+             "## Method", "",
+             f"Both programs run all the time and answer one request at a time. A round is a sample of "
+             f"{report['seconds']} s of Pavise and one of each PyTorch variant, in an order that turns with every "
+             f"round; up to {report['rounds']} rounds (at least three; a workload stops after {report['limit']} s). "
+             "Best and median are over all iterations of all rounds. PyTorch's best is that of its best variant and its "
+             "median that of the variant with the lowest median. A variant that is more than 1.5 times behind in both "
+             "after three rounds is left out of the rest. The variants and what is done to be fair to them stand at the "
+             "top of `benchmarks/peers/torch_workloads.py`. The FMA peak is measured by a loop of fused multiply-adds "
+             "on the same threads in the same run; the share of peak is that of the best iteration, counting the "
+             "operations of the direct algorithm. Peak memory is the high-water mark of resident memory of a fresh "
+             "process that does 50 PGD-7 training steps, libraries included.", ""]
+    return "\n".join(page)
+
+
+def find_program(wanted):
+    if wanted:
+        return wanted
+    found = [path for pattern in ("build*/benchmarks", "build/*/benchmarks") for name in (OURS, "workloads")
+             for path in ROOT.glob(f"{pattern}/{name}") if os.access(path, os.X_OK) and path.is_file()]
+    found = [path for path in found if not re.search(r"asan|debug|sanit|tidy", str(path.relative_to(ROOT)))] or found
+    return max(found, key=lambda path: path.stat().st_mtime) if found else shutil.which(OURS)
+
+
+def python_with_torch(wanted):
+    """A Python that has PyTorch, and the text to print where there is none."""
+    candidates = [wanted] if wanted else [sys.executable, shutil.which("python3"), shutil.which("python")]
+    for candidate in dict.fromkeys(filter(None, candidates)):
+        if output_of(candidate, "-c", "import torch; print(torch.__version__)").strip():
+            return candidate, ""
+    return None, (f"compare.py: {candidates[0]} has no PyTorch, and the comparison needs it (Pavise itself does not).\n"
+                  "  python3 -m venv peers && peers/bin/pip install torch==2.13.0 --index-url "
+                  "https://download.pytorch.org/whl/cpu\n"
+                  "  python3 benchmarks/compare.py --python peers/bin/python\n"
+                  "or measure Pavise alone: python3 benchmarks/compare.py --side pavise")
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="3 rounds of 0.1 s; RESULTS.md is not written")
+    parser.add_argument("--only", default="", metavar="TEXT,...", help="workloads whose name contains one of these")
+    parser.add_argument("--rounds", type=int, help="rounds of a workload (default 25)")
+    parser.add_argument("--seconds", type=float, help="length of a sample (default 0.3)")
+    parser.add_argument("--limit", type=float, help="seconds after which a workload starts no further round, "
+                                                    "once it has three (default 90)")
+    parser.add_argument("--threads", type=int, default=2, help="threads on each side (default 2)")
+    parser.add_argument("--isa", choices=["native", "avx2"], default="native",
+                        help="avx2: keep both sides to AVX2 on a processor that has AVX-512 (default native)")
+    parser.add_argument("--side", choices=["both", "pavise", "torch"], default="both", help="measure one side alone")
+    parser.add_argument("--program", metavar="PATH", help=f"the Pavise side (default: the newest build*/.../{OURS})")
+    parser.add_argument("--python", metavar="PATH", help="a Python with PyTorch (default: this one, then python3)")
+    parser.add_argument("--json", metavar="PATH", help="write all numbers as JSON (`-`: to standard output, alone)")
+    parser.add_argument("--out", metavar="PATH", help="write the page here (default benchmarks/RESULTS.md for a full "
+                                                      "run of both sides, else nowhere)")
+    arguments = parser.parse_args()
+    for option, usual, quick in (("rounds", 25, 3), ("seconds", 0.3, 0.1), ("limit", 90.0, 20.0)):
+        if getattr(arguments, option) is None:
+            setattr(arguments, option, quick if arguments.quick else usual)
+        elif getattr(arguments, option) <= 0:
+            parser.error(f"--{option} must be positive, got {getattr(arguments, option)}")
+    return arguments
+
+
+def select(only, available):
+    order = [name for name in REQUIRED if name in available] + [name for name in available if name not in REQUIRED]
+    wanted = [text for text in only.split(",") if text]
+    chosen = [name for name in order if not wanted or any(text in name for text in wanted)]
+    if not chosen:
+        sys.exit(f"compare.py: no workload contains {' or '.join(wanted)}; there are {', '.join(order)}")
+    return chosen
+
+
+def start_servers(arguments):
+    environment = dict(os.environ, OMP_NUM_THREADS=str(arguments.threads), MKL_NUM_THREADS=str(arguments.threads))
+    if arguments.isa == "avx2":
+        # The last one is for TorchInductor: the width of the vectors in the code that it writes, in bits.
+        environment.update(PAVISE_ISA="avx2", ATEN_CPU_CAPABILITY="avx2", ONEDNN_MAX_CPU_ISA="AVX2",
+                           MKL_ENABLE_INSTRUCTIONS="AVX2", TORCHINDUCTOR_CPP_SIMDLEN="256")
+    ours = torch = program = None
+    if arguments.side != "torch":
+        program = find_program(arguments.program)
+        if not program:
+            sys.exit(f"compare.py: {OURS} is not built; build it with\n  cmake --preset release && cmake --build "
+                     "build/release --target pavise_benchmarks\nor give its path with --program")
+    if arguments.side != "pavise":
+        python, missing = python_with_torch(arguments.python)
+        if not python:
+            sys.exit(missing)
+        torch = Server("PyTorch", [python, PEER, "--serve"], environment)
+    if program:
+        ours = Server("Pavise", [program, "--serve"], environment)
+    return ours, torch, program
+
+
+def main():
+    arguments = parse()
+    load = os.getloadavg()[0]
+    ours, torch, program = start_servers(arguments)
+
+    def log(text):
+        if sys.stderr.isatty():
+            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+    try:
+        if load > 0.5 * (os.cpu_count() or 1):
+            print(f"compare.py: the machine is busy (load {load:.1f}); the numbers will say little", file=sys.stderr)
+        our_names = ours.names() if ours else []
+        variants = {}
+        for full_name in torch.names() if torch else []:
+            name, _, variant = full_name.partition(":")
+            variants.setdefault(name, []).append(variant)
+        torch_version = torch.ask("version")["version"] if torch else "not measured"
+        rows = []
+        for name in select(arguments.only, list(dict.fromkeys(our_names + list(variants)))):
+            mine, theirs = measure(name, ours if name in our_names else None, torch, variants.get(name, []), arguments,
+                                   log)
+            rows.append(summarise(name, mine, theirs))
+            if ours and name not in our_names:
+                rows[-1]["errors"]["pavise"] = "the program does not have this workload"
+            log("")
+            if arguments.json != "-":
+                print(" | ".join(cells(rows[-1])), flush=True)
+    except ServerError as error:
+        sys.exit(f"compare.py: {error}")
+    finally:
+        for server in filter(None, (ours, torch)):
+            server.close()
+
+    commit = output_of("git", "-C", str(ROOT), "log", "-1", "--format=%h of %cs").strip() or "unknown"
+    if output_of("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no", "--", "include", "kernels",
+                 "benchmarks/workloads.cpp"):
+        commit += ", with local changes"
+    report = {"machine": machine(), "isa": arguments.isa, "threads": arguments.threads, "load": load,
+              "compiler": compiler_of(program), "commit": commit, "torch_version": torch_version,
+              "date": datetime.date.today().isoformat(), "seconds": arguments.seconds, "rounds": arguments.rounds,
+              "limit": arguments.limit, "command": " ".join(["python3 benchmarks/compare.py"] + public_arguments()),
+              "peak_gflops": max((row["peak_gflops"] for row in rows if row["peak_gflops"]), default=None),
+              "rows": rows}
+    if arguments.json == "-":
+        print(json.dumps(report, indent=1))
+    else:
+        print("\n" + text_table(rows))
+        for row in rows:
+            for side, error in row["errors"].items():
+                print(f"{row['workload']}, {side}: {error}")
+            if shortfall(row):
+                print(f"{row['workload']} falls short: {shortfall(row)}")
+        if arguments.json:
+            Path(arguments.json).write_text(json.dumps(report, indent=1) + "\n")
+    whole = not arguments.quick and not arguments.only and arguments.side == "both"
+    page = arguments.out or (HERE / "RESULTS.md" if whole else None)
+    if page:
+        Path(page).write_text(results_page(report))
+        print(f"wrote {page}", file=sys.stderr)
+
+
+def public_arguments():
+    """The arguments, without those that only say where things are on this machine."""
+    words, skip = [], False
+    for word in sys.argv[1:]:
+        if skip:
+            skip = False
+        elif word in ("--python", "--program", "--json", "--out"):
+            skip = True
+        elif not re.match(r"--(python|program|json|out)=", word):
+            words.append(word)
+    return words
+
+
+if __name__ == "__main__":
+    main()
