@@ -15,6 +15,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <string>
 #include <type_traits>
@@ -62,12 +63,27 @@ struct Result {
   std::vector<std::vector<std::vector<T>>> gradient;  ///< [input][image][element]; [input][0] of parameters
 };
 
+/// The function under test, without its type: what follows is compiled once for each element type.
+template <class T>
+using Function = std::function<Var<T>(std::vector<Var<T>>&, std::int64_t)>;
+
+template <class T, class F>
+Function<T> erase(const F& f) {
+  return [f](std::vector<Var<T>>& x, [[maybe_unused]] std::int64_t first) {
+    if constexpr (std::is_invocable_v<F, std::vector<Var<T>>&, std::int64_t>) {
+      return f(x, first);
+    } else {
+      return f(x);
+    }
+  };
+}
+
 /// Runs f on `images` images, whose first is image `first` of the drawn ones, and differentiates sum(weight * f). `nudge` is
 /// added to element `element` of input `input` in every image.
-template <class T, class F>
-Result<T> evaluate(const F& f, const std::vector<Shape>& shapes, const Options& o, int lanes, std::int64_t first,
-                   std::int64_t images, bool differentiate = true, std::size_t input = 0, std::int64_t element = -1,
-                   double nudge = 0) {
+template <class T>
+Result<T> evaluate(const Function<T>& f, const std::vector<Shape>& shapes, const Options& o, int lanes,
+                   std::int64_t first, std::int64_t images, bool differentiate = true, std::size_t input = 0,
+                   std::int64_t element = -1, double nudge = 0) {
   Tape<T> tape;
   ParameterStore<T> store;
   std::vector<Parameter<T>*> parameters(shapes.size(), nullptr);
@@ -101,12 +117,7 @@ Result<T> evaluate(const F& f, const std::vector<Shape>& shapes, const Options& 
     }
   }
   const auto inputs = x;
-  Var<T> y;
-  if constexpr (std::is_invocable_v<F, std::vector<Var<T>>&, std::int64_t>) {
-    y = f(x, first);
-  } else {
-    y = f(x);
-  }
+  const Var<T> y = f(x, first);
   Result<T> out;
   out.shape = y.shape();
   for (std::int64_t n = 0; n < images; ++n) {
@@ -154,8 +165,7 @@ bool equal_bits(const std::vector<T>& a, const std::vector<T>& b) {
 
 /// The largest difference between the tape's derivatives and central ones, relative to 1 + |derivative|, over all inputs;
 /// infinite where the tape's derivative of some input is 0 everywhere (a check of zeros against zeros shows nothing).
-template <class F>
-double gradient_error(const F& f, const std::vector<Shape>& shapes, const Options& o = {}) {
+inline double gradient_error_of(const Function<double>& f, const std::vector<Shape>& shapes, const Options& o) {
   constexpr std::int64_t kImages = 2;
   const auto exact = evaluate<double>(f, shapes, o, 16, 0, kImages);
   if (exact.gradient.empty()) {
@@ -194,6 +204,11 @@ double gradient_error(const F& f, const std::vector<Shape>& shapes, const Option
   return worst;
 }
 
+template <class F>
+double gradient_error(const F& f, const std::vector<Shape>& shapes, const Options& o = {}) {
+  return gradient_error_of(erase<double>(f), shapes, o);
+}
+
 /// CHECKs the gradients of f with respect to all its inputs against central differences in double.
 template <class F>
 void gradient_check(const F& f, const std::vector<Shape>& shapes, const Options& o = {}) {
@@ -202,8 +217,8 @@ void gradient_check(const F& f, const std::vector<Shape>& shapes, const Options&
 
 /// CHECKs that value and gradients of an image have the same bits in a batch of 16 lanes and alone in one lane, with one
 /// thread and with three, and on every instruction set that the processor has. Parameters' gradients: everything but lanes.
-template <class T, class F>
-void same_bits_of(const F& f, const std::vector<Shape>& shapes, const Options& o) {
+template <class T>
+void same_bits_of(const Function<T>& f, const std::vector<Shape>& shapes, const Options& o) {
   namespace kernels = pavise::kernels;
   struct Restore {
     kernels::Isa isa = kernels::isa();
@@ -243,8 +258,8 @@ void same_bits_of(const F& f, const std::vector<Shape>& shapes, const Options& o
 
 template <class F>
 void same_bits(const F& f, const std::vector<Shape>& shapes, const Options& o = {}) {
-  same_bits_of<float>(f, shapes, o);
-  same_bits_of<double>(f, shapes, o);
+  same_bits_of<float>(erase<float>(f), shapes, o);
+  same_bits_of<double>(erase<double>(f), shapes, o);
 }
 
 /// CHECKs that f computes what `reference` does: a function of one image's inputs (and its number, if it takes one), as
@@ -252,7 +267,7 @@ void same_bits(const F& f, const std::vector<Shape>& shapes, const Options& o = 
 template <class T, class F, class Reference>
 void forward_check(const F& f, const std::vector<Shape>& shapes, const Reference& reference, double tolerance,
                    const Options& o = {}) {
-  const auto got = evaluate<T>(f, shapes, o, 16, 0, o.images, false);
+  const auto got = evaluate<T>(erase<T>(f), shapes, o, 16, 0, o.images, false);
   for (std::int64_t n = 0; n < o.images; ++n) {
     CAPTURE(n);
     std::vector<std::vector<double>> x;

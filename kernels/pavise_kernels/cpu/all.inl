@@ -17,5 +17,8 @@
 //
 #include "pavise_kernels/cpu/elementwise.inl"
 #include "pavise_kernels/cpu/broadcast.inl"
+#include "pavise_kernels/cpu/reduce.inl"
+#include "pavise_kernels/cpu/softmax.inl"
+#include "pavise_kernels/cpu/matmul.inl"
 #include "pavise_kernels/cpu/loss.inl"
 #include "pavise_kernels/cpu/optimizer.inl"
