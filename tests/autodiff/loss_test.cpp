@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -135,4 +136,162 @@ TEST_CASE("argmax: ties, NaN, infinities") {
       CHECK(out[n] == expected[n]);
     }
   }
+}
+
+namespace {
+
+/// Indices of the logits, largest first.
+std::vector<std::size_t> ranking(const std::vector<double>& z) {
+  std::vector<std::size_t> order(z.size());
+  for (std::size_t i = 0; i < z.size(); ++i) {
+    order[i] = i;
+  }
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return z[a] > z[b]; });
+  return order;
+}
+
+double largest_other(const std::vector<double>& z, std::size_t label) {
+  const auto order = ranking(z);
+  return z[order[0] == label ? order[1] : order[0]];
+}
+
+std::vector<std::int32_t> targets_from(std::int64_t first, std::int64_t classes) {
+  auto out = labels_from(first, classes);
+  for (auto& t : out) {
+    t = static_cast<std::int32_t>((t + 2) % classes);
+  }
+  return out;
+}
+
+template <class F, class Reference>
+void loss_check(const char* name, const F& f, const Reference& reference, std::int64_t classes) {
+  CAPTURE(name);
+  const check::Options o{.low = -3, .high = 3, .step = 1e-6, .tolerance = 1e-6};
+  check::forward_check<float>(f, {{classes}}, reference, 2e-5, o);
+  check::forward_check<double>(f, {{classes}}, reference, 1e-13, o);
+  check::gradient_check(f, {{classes}}, o);
+  check::same_bits(f, {{classes}}, o);
+}
+
+}  // namespace
+
+TEST_CASE("margin, DLR and boosted losses: value, gradient, bits") {
+  for (const std::int64_t c : {4, 7, 10}) {
+    const auto label = [=](std::int64_t n) { return static_cast<std::size_t>(label_of(n, c)); };
+    const auto wanted = [=](std::int64_t n) { return (label(n) + 2) % static_cast<std::size_t>(c); };
+    loss_check(
+        "margin", [=](auto& x, std::int64_t n) { return pv::margin_loss(x[0], labels_from(n, c).data()); },
+        [=](Images& x, std::int64_t n) { return std::vector{largest_other(x[0], label(n)) - x[0][label(n)]}; }, c);
+    loss_check(
+        "margin, bounded", [=](auto& x, std::int64_t n) { return pv::margin_loss(x[0], labels_from(n, c).data(), 2); },
+        [=](Images& x, std::int64_t n) {
+          return std::vector{std::min(2.0, largest_other(x[0], label(n)) - x[0][label(n)])};
+        },
+        c);
+    loss_check(
+        "margin, targeted",
+        [=](auto& x, std::int64_t n) { return pv::margin_loss_targeted(x[0], targets_from(n, c).data()); },
+        [=](Images& x, std::int64_t n) { return std::vector{x[0][wanted(n)] - largest_other(x[0], wanted(n))}; }, c);
+    loss_check(
+        "dlr", [=](auto& x, std::int64_t n) { return pv::dlr_loss(x[0], labels_from(n, c).data()); },
+        [=](Images& x, std::int64_t n) {
+          const auto r = ranking(x[0]);
+          return std::vector{-(x[0][label(n)] - largest_other(x[0], label(n))) / (x[0][r[0]] - x[0][r[2]] + 1e-12)};
+        },
+        c);
+    loss_check(
+        "dlr, targeted",
+        [=](auto& x, std::int64_t n) {
+          return pv::dlr_loss_targeted(x[0], labels_from(n, c).data(), targets_from(n, c).data());
+        },
+        [=](Images& x, std::int64_t n) {
+          const auto r = ranking(x[0]);
+          return std::vector{-(x[0][label(n)] - x[0][wanted(n)]) /
+                             (x[0][r[0]] - (x[0][r[2]] + x[0][r[3]]) / 2 + 1e-12)};
+        },
+        c);
+    loss_check(
+        "boosted", [=](auto& x, std::int64_t n) { return pv::boosted_cross_entropy(x[0], labels_from(n, c).data()); },
+        [=](Images& x, std::int64_t n) {
+          const auto p = log_softmax(x[0]);
+          return std::vector{-p[label(n)] - std::log(1.0001 - std::exp(largest_other(p, label(n))))};
+        },
+        c);
+    loss_check(
+        "pick", [=](auto& x, std::int64_t n) { return pv::pick(x[0], labels_from(n, c).data()); },
+        [=](Images& x, std::int64_t n) { return std::vector{x[0][label(n)]}; }, c);
+  }
+}
+
+TEST_CASE("soft cross-entropy, KL divergence, mean squared error: value, gradients to both, bits") {
+  for (const std::int64_t c : {2, 10}) {
+    for (const double temperature : {1.0, 4.0}) {
+      const check::Options o{.low = 0.1, .high = 3};
+      const std::vector<pv::Shape> shapes = {{c}, {c}};
+      const auto soft = [=](auto& x) { return pv::cross_entropy_soft(x[0], x[1], temperature); };
+      const auto kl = [=](auto& x) { return pv::kl_divergence(x[0], x[1], temperature); };
+      const auto soft_reference = [=](Images& x) {
+        const auto p = log_softmax(x[0], temperature);
+        double sum = 0;
+        for (std::size_t i = 0; i < p.size(); ++i) {
+          sum -= x[1][i] * p[i];
+        }
+        return std::vector{sum};
+      };
+      const auto kl_reference = [=](Images& x) {
+        const auto p = log_softmax(x[0], temperature);
+        const auto q = log_softmax(x[1], temperature);
+        double sum = 0;
+        for (std::size_t i = 0; i < p.size(); ++i) {
+          sum += std::exp(p[i]) * (p[i] - q[i]);
+        }
+        return std::vector{sum};
+      };
+      check::forward_check<float>(soft, shapes, soft_reference, 1e-6, o);
+      check::forward_check<double>(soft, shapes, soft_reference, 1e-14, o);
+      check::forward_check<float>(kl, shapes, kl_reference, 1e-6, o);
+      check::forward_check<double>(kl, shapes, kl_reference, 1e-14, o);
+      check::gradient_check(soft, shapes, o);
+      check::gradient_check(kl, shapes, o);
+      check::same_bits(soft, shapes, o);
+      check::same_bits(kl, shapes, o);
+      auto shared = o;
+      shared.shared = {false, true};
+      check::gradient_check(soft, shapes, shared);
+    }
+  }
+  const auto mse = [](auto& x) { return pv::mse(x[0], x[1]); };
+  check::forward_check<double>(
+      mse, {{1, 2, 2}, {1, 2, 2}},
+      [](Images& x) {
+        double sum = 0;
+        for (std::size_t i = 0; i < 4; ++i) {
+          sum += (x[0][i] - x[1][i]) * (x[0][i] - x[1][i]) / 4;
+        }
+        return std::vector{sum};
+      },
+      1e-14);
+  check::gradient_check(mse, {{1, 2, 2}, {1, 2, 2}});
+  check::same_bits(mse, {{1, 2, 2}, {1, 2, 2}});
+}
+
+TEST_CASE("losses: impossible classes have no weight; what they refuse") {
+  pv::Tape<double> tape;
+  tape.begin(1, 1);
+  const double inf = std::numeric_limits<double>::infinity();
+  auto p = tape.input({3});
+  auto q = tape.input({3});
+  const double a[3] = {1, 2, -inf};
+  const double b[3] = {0, 1, 5};
+  std::copy(a, a + 3, p.data());
+  std::copy(b, b + 3, q.data());
+  CHECK(std::isfinite(*pv::kl_divergence(p, q).data()));
+  const double targets[3] = {0.5, 0.5, 0};
+  CHECK(*pv::cross_entropy_soft(p, targets).data() == doctest::Approx(0.5 + std::log1p(std::exp(-1.0))));
+  const std::int32_t label = 0;
+  CHECK_THROWS_AS(pv::dlr_loss_targeted(p, &label, &label), pv::ShapeError);
+  CHECK_THROWS_AS(pv::margin_loss(tape.input({1}), &label), pv::ShapeError);
+  CHECK_THROWS_AS(pv::kl_divergence(p, tape.input({4})), pv::ShapeError);
+  CHECK_THROWS_AS(pv::mse(p, tape.input({4})), pv::ShapeError);
+  CHECK_THROWS_AS(pv::kl_divergence(p, q, 0), pv::ValueError);
 }
