@@ -29,7 +29,9 @@ class Scratch {
  public:
   Scratch() {
     static int count = 0;
-    path_ = std::filesystem::temp_directory_path() /
+    // Thousands of damaged files are written: in memory, where there is such a place.
+    const bool memory = ::access("/dev/shm", W_OK) == 0;
+    path_ = (memory ? std::filesystem::path("/dev/shm") : std::filesystem::temp_directory_path()) /
             ("pavise-test-" + std::to_string(::getpid()) + "-" + std::to_string(count++));
     std::filesystem::create_directories(path_);
   }

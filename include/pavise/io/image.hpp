@@ -28,6 +28,9 @@
 #pragma push_macro("STB_IMAGE_STATIC")
 #pragma push_macro("STBIDEF")
 #pragma push_macro("STBI_ASSERT")
+#pragma push_macro("STBI_MALLOC")
+#pragma push_macro("STBI_REALLOC")
+#pragma push_macro("STBI_FREE")
 #pragma push_macro("STBI_NO_STDIO")
 #pragma push_macro("STBI_NO_SIMD")
 #pragma push_macro("STBI_NO_LINEAR")
@@ -43,6 +46,9 @@
 #undef STB_IMAGE_STATIC
 #undef STBIDEF
 #undef STBI_ASSERT
+#undef STBI_MALLOC
+#undef STBI_REALLOC
+#undef STBI_FREE
 #undef STBI_NO_STDIO
 #undef STBI_NO_SIMD
 #undef STBI_NO_LINEAR
@@ -63,6 +69,9 @@
 #define STBI_NO_GIF
 #define STBI_NO_PIC
 #define STBI_NO_PNM
+#define STBI_MALLOC(n) calloc(1, n)  // what a corrupt file leaves out is zero, not what was in memory before
+#define STBI_REALLOC(p, n) realloc(p, n)
+#define STBI_FREE(p) free(p)
 #define STBI_ASSERT(x) ((x) ? (void)0 : ::pavise::io::detail::image_invariant_broken())
 
 namespace pavise::io::detail {
@@ -71,6 +80,13 @@ namespace pavise::io::detail {
   throw IoError("image: the decoder met corrupt data that it did not expect");
 }
 
+// The inverse DCT of a corrupt JPEG overflows its integers: harmless where they wrap around, so that is what they do.
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((no_sanitize("signed-integer-overflow", "shift"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC optimize("wrapv")
+#endif
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
 #pragma GCC diagnostic ignored "-Wunused-parameter"
@@ -83,6 +99,11 @@ namespace stb {
 #include <stb_image.h>
 }  // namespace stb
 #pragma GCC diagnostic pop
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
 
 }  // namespace pavise::io::detail
 
@@ -92,6 +113,9 @@ namespace stb {
 #pragma pop_macro("STB_IMAGE_STATIC")
 #pragma pop_macro("STBIDEF")
 #pragma pop_macro("STBI_ASSERT")
+#pragma pop_macro("STBI_MALLOC")
+#pragma pop_macro("STBI_REALLOC")
+#pragma pop_macro("STBI_FREE")
 #pragma pop_macro("STBI_NO_STDIO")
 #pragma pop_macro("STBI_NO_SIMD")
 #pragma pop_macro("STBI_NO_LINEAR")
@@ -112,15 +136,139 @@ struct Image {
 
 namespace detail {
 
-/// Whether a JPEG file goes on to its end marker; the decoder itself fills what is missing with grey.
-inline bool jpeg_has_end(std::span<const std::uint8_t> file) {
-  for (std::size_t i = file.size(); i-- > 1;) {
-    if (file[i - 1] == 0xFF && (file[i] == 0xD9 || file[i] == 0xDA)) {
-      return file[i] == 0xD9;  // the end, or the start of a scan that is cut off
+/// Walks a JPEG file from marker to marker, to its end, and throws IoError unless every table is well-formed and there
+/// before a scan uses it. stb_image (to 2.27, Debian 12's) writes and reads outside its tables where they are not.
+class JpegCheck {
+ public:
+  JpegCheck(std::span<const std::uint8_t> file, const std::string& path) : file_(file), path_(path) {}
+
+  void run() {
+    at_ = 2;
+    for (;;) {
+      check(byte() == 0xFF, "expected a marker");
+      int marker = byte();
+      while (marker == 0xFF) {
+        marker = byte();
+      }
+      if (marker == 0xD9) {
+        return;
+      }
+      const bool frame = marker >= 0xC0 && marker <= 0xC2;
+      const bool known =
+          frame || marker == 0xC4 || marker >= 0xE0 || (marker >= 0xDA && marker <= 0xDD && marker != 0xDC);
+      check(known && (marker <= 0xEF || marker == 0xFE), "marker ", marker, " is not supported");
+      const auto start = at_;
+      const int length = byte() << 8 | byte();
+      check(length >= 2, "a segment's length is ", length);
+      end_ = start + static_cast<std::size_t>(length);
+      check(end_ <= file_.size(), "the file ends in a segment of ", length, " bytes");
+      if (marker == 0xC4) {
+        huffman_tables();
+      } else if (marker == 0xDB) {
+        quantization_tables();
+      } else if (frame) {
+        frame_header(marker == 0xC2);
+      } else if (marker == 0xDA) {
+        scan_header();
+      }
+      at_ = end_;
+      if (marker == 0xDA) {
+        skip_scan();
+      }
     }
   }
-  return false;
-}
+
+ private:
+  template <class... Pieces>
+  void check(bool condition, const Pieces&... pieces) const {
+    require_at(condition, path_, at_, "image: JPEG: ", pieces...);
+  }
+  int byte() {
+    check(at_ < file_.size(), "the file is truncated");
+    return file_[at_++];
+  }
+  void huffman_tables() {
+    while (at_ < end_) {
+      const int which = byte();
+      check((which & 15) < 4 && which >> 4 < 2, "Huffman table ", which, " does not exist");
+      int codes = 0;
+      int room = 1;  // codes of this length that are still free
+      for (int bits = 1; bits <= 16; ++bits) {
+        const int n = byte();
+        codes += n;
+        room = 2 * room - n;
+        check(room >= 0 && codes <= 256, "a Huffman table has too many codes");
+      }
+      at_ += static_cast<std::size_t>(codes);
+      check(at_ <= end_, "a Huffman table is longer than its segment");
+      defined_[which >> 4] |= 1U << (which & 15);
+    }
+  }
+  void quantization_tables() {
+    while (at_ < end_) {
+      const int which = byte();
+      check((which & 15) < 4 && which >> 4 < 2, "quantization table ", which, " does not exist");
+      at_ += which >> 4 == 0 ? 64 : 128;
+      check(at_ <= end_, "a quantization table is longer than its segment");
+      quantization_ |= 1U << (which & 15);
+    }
+  }
+  void frame_header(bool progressive) {
+    check(components_ == 0, "there are two frames");
+    check(end_ - at_ >= 6, "the frame's header is too short");
+    progressive_ = progressive;
+    at_ += 5;
+    components_ = byte();
+    check(components_ >= 1 && components_ <= 4 && end_ - at_ == 3 * static_cast<std::size_t>(components_),
+          "the frame has ", components_, " components");
+    for (int c = 0; c < components_; ++c) {
+      at_ += 2;
+      tables_ |= 1U << (byte() & 15);
+    }
+  }
+  void scan_header() {
+    check(components_ > 0, "a scan comes before the frame");
+    check((tables_ & ~quantization_) == 0, "a quantization table is missing");
+    const int n = byte();
+    check(n >= 1 && n <= components_ && end_ - at_ == 2 * static_cast<std::size_t>(n) + 3, "a scan has ", n,
+          " components");
+    unsigned used[2] = {0, 0};
+    for (int c = 0; c < n; ++c) {
+      byte();
+      const int which = byte();
+      used[0] |= 1U << (which >> 4);
+      used[1] |= 1U << (which & 15);
+    }
+    const int first = byte();
+    byte();
+    const int approximation = byte();
+    check((approximation & 15) <= 13 && approximation >> 4 <= 13, "a scan's approximation is ", approximation);
+    const bool dc = !progressive_ || first == 0;
+    const bool ac = !progressive_ || first != 0;
+    check((!dc || (used[0] & ~defined_[0]) == 0) && (!ac || (used[1] & ~defined_[1]) == 0),
+          "a Huffman table is missing");
+  }
+  /// To the next marker that is none of those within a scan: FF 00 (a byte FF) and the restarts.
+  void skip_scan() {
+    for (;; ++at_) {
+      check(at_ + 1 < file_.size(), "the file is truncated in a scan");
+      const int next = file_[at_ + 1];
+      if (file_[at_] == 0xFF && next != 0 && next != 0xFF && !(next >= 0xD0 && next <= 0xD7)) {
+        return;
+      }
+    }
+  }
+
+  std::span<const std::uint8_t> file_;
+  const std::string& path_;
+  std::size_t at_ = 0;
+  std::size_t end_ = 0;  // of the segment
+  int components_ = 0;
+  bool progressive_ = false;
+  unsigned defined_[2] = {0, 0};  // Huffman tables, of DC and AC, a bit each
+  unsigned quantization_ = 0;
+  unsigned tables_ = 0;  // the quantization tables that the frame asks for
+};
 
 /// Bytes that a BMP file of this width and height has at least; the decoder itself reads missing ones as zero.
 inline std::uint64_t bmp_size(std::span<const std::uint8_t> file, std::int64_t width, std::int64_t height) {
@@ -145,6 +293,9 @@ inline Image image_info(std::span<const std::uint8_t> file, const std::string& p
   // Deflate makes at most 1,032 bytes of one, and a PNG's byte holds at most eight pixels; JPEG and BMP hold fewer.
   constexpr std::uint64_t kMaxPixelsPerByte = 8 * 1032;
   require_at(file.size() <= std::size_t{1} << 30, path, std::uint64_t{1} << 30, "image: more than 2^30 bytes");
+  if (file.size() > 2 && file[0] == 0xFF && file[1] == 0xD8) {
+    detail::JpegCheck(file, path).run();
+  }
   int width = 0;
   int height = 0;
   int channels = 0;
@@ -156,9 +307,7 @@ inline Image image_info(std::span<const std::uint8_t> file, const std::string& p
   require_at(sides_ok, path, 0, "image: ", width, " by ", height, " pixels, expected 1 to ", kMaxSide, " a side");
   require_at(static_cast<std::uint64_t>(width) * static_cast<std::uint64_t>(height) / kMaxPixelsPerByte <= file.size(),
              path, 0, "image: ", width, " by ", height, " pixels cannot be in ", file.size(), " bytes");
-  if (file[0] == 0xFF) {
-    require_at(detail::jpeg_has_end(file), path, file.size(), "image: the JPEG file is truncated");
-  } else if (file[0] == 'B') {
+  if (file[0] == 'B') {
     const auto expected = detail::bmp_size(file, width, height);
     require_at(expected <= file.size(), path, file.size(), "image: the BMP file is truncated, expected ", expected,
                " bytes");
