@@ -4,9 +4,9 @@
 //   gradient_check([](auto& x) { return mul(x[0], x[1]); }, {{2, 3}, {3}});   // central differences, in double
 //   same_bits([](auto& x) { return mul(x[0], x[1]); }, {{2, 3}, {3}});        // lanes, threads, instruction sets
 //
-// The function gets a vector of values, one for each shape, and returns one value of any shape. It is called with Var<float>
-// and with Var<double>, so take `auto& x`; if it takes a second argument, that is the number of the pass's first image (for
-// labels: image n of a pass is image first + n of the test).
+// The function gets a vector of values, one for each shape, and returns one value of any shape. It is called with
+// Var<float> and with Var<double>, so take `auto& x`; if it takes a second argument, that is the number of the pass's
+// first image (for labels: image n of a pass is image first + n of the test).
 #pragma once
 
 #include <doctest/doctest.h>
@@ -78,8 +78,8 @@ Function<T> erase(const F& f) {
   };
 }
 
-/// Runs f on `images` images, whose first is image `first` of the drawn ones, and differentiates sum(weight * f). `nudge` is
-/// added to element `element` of input `input` in every image.
+/// Runs f on `images` images, whose first is image `first` of the drawn ones, and differentiates sum(weight * f).
+/// `nudge` is added to element `element` of input `input` in every image.
 template <class T>
 Result<T> evaluate(const Function<T>& f, const std::vector<Shape>& shapes, const Options& o, int lanes,
                    std::int64_t first, std::int64_t images, bool differentiate = true, std::size_t input = 0,
@@ -163,8 +163,9 @@ bool equal_bits(const std::vector<T>& a, const std::vector<T>& b) {
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
-/// The largest difference between the tape's derivatives and central ones, relative to 1 + |derivative|, over all inputs;
-/// infinite where the tape's derivative of some input is 0 everywhere (a check of zeros against zeros shows nothing).
+/// The largest difference between the tape's derivatives and central ones, relative to 1 + |derivative|, over all
+/// inputs; infinite where the tape's derivative of some input is 0 everywhere (a check of zeros against zeros shows
+/// nothing).
 inline double gradient_error_of(const Function<double>& f, const std::vector<Shape>& shapes, const Options& o) {
   constexpr std::int64_t kImages = 2;
   const auto exact = evaluate<double>(f, shapes, o, 16, 0, kImages);
@@ -215,8 +216,9 @@ void gradient_check(const F& f, const std::vector<Shape>& shapes, const Options&
   CHECK(gradient_error(f, shapes, o) < o.tolerance);
 }
 
-/// CHECKs that value and gradients of an image have the same bits in a batch of 16 lanes and alone in one lane, with one
-/// thread and with three, and on every instruction set that the processor has. Parameters' gradients: everything but lanes.
+/// CHECKs that value and gradients of an image have the same bits in a batch of 16 lanes and alone in one lane, with
+/// one thread and with three, and on every instruction set that the processor has. Parameters' gradients: everything
+/// but lanes.
 template <class T>
 void same_bits_of(const Function<T>& f, const std::vector<Shape>& shapes, const Options& o) {
   namespace kernels = pavise::kernels;

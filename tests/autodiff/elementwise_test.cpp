@@ -44,8 +44,8 @@ void unary_check(const char* name, const F& f, double (*reference)(double), chec
   check::gradient_check(f, {{3}}, o);
 }
 
-/// The largest error of a float function against double, in units in the last place of the result (denormal results count in
-/// units of the smallest normal number), over floats of every exponent and sign within [low, high].
+/// The largest error of a float function against double, in units in the last place of the result (denormal results
+/// count in units of the smallest normal number), over floats of every exponent and sign within [low, high].
 template <class F>
 double worst_ulp(const F& f, double (*reference)(double), double low, double high) {
   std::vector<float> in;

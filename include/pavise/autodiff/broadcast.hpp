@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Functions of two values, element by element, with NumPy's broadcasting between the shapes of one image: shapes are aligned at
-// their last axis, and an axis of extent 1 (or one that is not there) is repeated. Either operand may be shared (a parameter);
-// its gradient is summed over positions, groups and lanes, in an order that does not depend on the number of threads.
+// Functions of two values, element by element, with NumPy's broadcasting between the shapes of one image: shapes are
+// aligned at their last axis, and an axis of extent 1 (or one that is not there) is repeated. Either operand may be
+// shared (a parameter); its gradient is summed over positions, groups and lanes, in an order that does not depend on
+// the number of threads.
 #pragma once
 
 #include <algorithm>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Functions of one number, applied to every element: the shape stays. Float uses the library's own exp, log, tanh and normal
-// distribution (a few units in the last place, the same bits on every instruction set), double the C library's. The derivative
-// of each is beside its value in kernels/pavise_kernels/cpu/elementwise.inl.
+// Functions of one number, applied to every element: the shape stays. Float uses the library's own exp, log, tanh and
+// normal distribution (a few units in the last place, the same bits on every instruction set), double the C library's.
+// The derivative of each is beside its value in kernels/pavise_kernels/cpu/elementwise.inl.
 #pragma once
 
 #include <type_traits>
@@ -10,8 +10,8 @@
 
 namespace pavise {
 
-/// A shared value (a parameter) copied into every lane of every group; its gradient is summed over groups, then lanes. A value
-/// that has lanes is returned as it is. The operations that take shared values directly are cheaper.
+/// A shared value (a parameter) copied into every lane of every group; its gradient is summed over groups, then lanes.
+/// A value that has lanes is returned as it is. The operations that take shared values directly are cheaper.
 template <class T>
 Var<T> spread(Var<T> x) {
   if (!x.shared()) {

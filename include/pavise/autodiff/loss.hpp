@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Losses: one number for each image, shape (), reduced over a batch only by whoever asks for it. All of them are losses of the
-// model, so an untargeted attack MAXIMISES them and training minimises cross_entropy, kl_divergence and mse.
+// Losses: one number for each image, shape (), reduced over a batch only by whoever asks for it. All of them are losses
+// of the model, so an untargeted attack MAXIMISES them and training minimises cross_entropy, kl_divergence and mse.
 //
-// Labels are class indices, one for each image: labels[group*lanes + lane] for the images of the pass. They are copied and
-// checked to lie in [0, classes); lanes behind the last image need none.
+// Labels are class indices, one for each image: labels[group*lanes + lane] for the images of the pass. They are copied
+// and checked to lie in [0, classes); lanes behind the last image need none.
 #pragma once
 
 #include <cstdint>
@@ -45,8 +45,8 @@ std::int64_t check_logits(const char* name, Var<T> logits, std::int64_t least = 
 
 /// Cross-entropy of softmax(logits / temperature) with hard labels, fused:
 ///   log(sum_i exp(z_i/t)) - sum_i q_i z_i/t,  q = (1-smoothing) at the label, plus smoothing/classes everywhere.
-/// logits: (classes); returns (). The gradient at the label is -(sum of the other probabilities)/t, which keeps its digits where
-/// 1 - p would round to 0. Throws ShapeError for other logits, ValueError for labels that are not classes.
+/// logits: (classes); returns (). The gradient at the label is -(sum of the other probabilities)/t, which keeps its
+/// digits where 1 - p would round to 0. Throws ShapeError for other logits, ValueError for labels that are not classes.
 template <class T>
 Var<T> cross_entropy(Var<T> logits, const std::int32_t* labels, std::type_identity_t<T> smoothing = 0,
                      std::type_identity_t<T> temperature = 1) {
@@ -84,7 +84,8 @@ Var<T> cross_entropy(Var<T> logits, const std::int32_t* labels, std::type_identi
 namespace detail {
 
 /// A loss of two values of the same classes, with gradients to both: forward(isa, a, b, loss) and
-/// backward(isa, a, b, loss, dloss, da, da_accumulate, db, db_accumulate), for one group; da or db is null where nobody asks.
+/// backward(isa, a, b, loss, dloss, da, da_accumulate, db, db_accumulate), for one group; da or db is null where nobody
+/// asks.
 template <class T, class Forward, class Backward>
 Var<T> loss_of_two(const char* name, Var<T> a, Var<T> b, Forward forward, Backward backward) {
   b = spread(b);
@@ -157,8 +158,8 @@ Var<T> margin(const char* name, Var<T> z, const std::int32_t* labels, T other, T
 
 }  // namespace detail
 
-/// Cross-entropy with soft targets: -sum_i q_i log softmax(z/t)_i. logits and targets: (classes); the targets may be a value
-/// (which gets a gradient if it is watched) or a parameter. They are not normalised. Returns ().
+/// Cross-entropy with soft targets: -sum_i q_i log softmax(z/t)_i. logits and targets: (classes); the targets may be a
+/// value (which gets a gradient if it is watched) or a parameter. They are not normalised. Returns ().
 template <class T>
 Var<T> cross_entropy_soft(Var<T> logits, Var<T> targets, std::type_identity_t<T> temperature = 1) {
   require(temperature > T{0}, "cross_entropy_soft: temperature ", temperature, ", expected more than 0");
@@ -178,8 +179,8 @@ Var<T> cross_entropy_soft(Var<T> logits, const T* targets, std::type_identity_t<
   return cross_entropy_soft(logits, logits.tape().view(logits.shape(), const_cast<T*>(targets)), temperature);
 }
 
-/// KL(softmax(p/t) || softmax(q/t)) = sum_i P_i (log P_i - log Q_i) of two vectors of logits (or of log-probabilities), with
-/// gradients to both. TRADES (Zhang et al., 2019) is kl_divergence(clean, adversarial).
+/// KL(softmax(p/t) || softmax(q/t)) = sum_i P_i (log P_i - log Q_i) of two vectors of logits (or of log-probabilities),
+/// with gradients to both. TRADES (Zhang et al., 2019) is kl_divergence(clean, adversarial).
 template <class T>
 Var<T> kl_divergence(Var<T> p, Var<T> q, std::type_identity_t<T> temperature = 1) {
   require(temperature > T{0}, "kl_divergence: temperature ", temperature, ", expected more than 0");
@@ -212,24 +213,24 @@ Var<T> max_other(Var<T> x, const std::int32_t* labels) {
   return detail::margin<T>("max_other", x, labels, 1, 0, std::numeric_limits<T>::infinity(), 2);
 }
 
-/// The margin by which an image is misclassified, at most kappa: min(kappa, max_{i != y} z_i - z_y); positive where the model is
-/// wrong. It is minus the objective of Carlini and Wagner (2017), f = max(z_y - max_{i != y} z_i, -kappa). The gradient is 0
-/// where kappa is reached.
+/// The margin by which an image is misclassified, at most kappa: min(kappa, max_{i != y} z_i - z_y); positive where the
+/// model is wrong. It is minus the objective of Carlini and Wagner (2017), f = max(z_y - max_{i != y} z_i, -kappa). The
+/// gradient is 0 where kappa is reached.
 template <class T>
 Var<T> margin_loss(Var<T> logits, const std::int32_t* labels,
                    std::type_identity_t<T> kappa = std::numeric_limits<T>::infinity()) {
   return detail::margin<T>("margin_loss", logits, labels, 1, -1, kappa, 2);
 }
-/// The margin by which an image is taken for its target t, at most kappa: min(kappa, z_t - max_{i != t} z_i). A targeted attack
-/// maximises it.
+/// The margin by which an image is taken for its target t, at most kappa: min(kappa, z_t - max_{i != t} z_i). A
+/// targeted attack maximises it.
 template <class T>
 Var<T> margin_loss_targeted(Var<T> logits, const std::int32_t* targets,
                             std::type_identity_t<T> kappa = std::numeric_limits<T>::infinity()) {
   return detail::margin<T>("margin_loss_targeted", logits, targets, -1, 1, kappa, 2);
 }
 
-/// Difference of logits ratio (Croce and Hein, 2020, eq. 6): -(z_y - max_{i != y} z_i) / (z_1st - z_3rd + 1e-12), where 1st is the
-/// largest logit. Not changed by shifting or scaling the logits. At least 3 classes.
+/// Difference of logits ratio (Croce and Hein, 2020, eq. 6): -(z_y - max_{i != y} z_i) / (z_1st - z_3rd + 1e-12), where
+/// 1st is the largest logit. Not changed by shifting or scaling the logits. At least 3 classes.
 template <class T>
 Var<T> dlr_loss(Var<T> logits, const std::int32_t* labels) {
   const std::int64_t classes = detail::check_logits("dlr_loss", logits, 3);
@@ -240,8 +241,8 @@ Var<T> dlr_loss(Var<T> logits, const std::int32_t* labels) {
                                dlr_forward<T>(isa, x, l + g * lanes, nullptr, y, index, weight, classes, lanes);
                              });
 }
-/// The targeted ratio (Croce and Hein, 2020, eq. 7): -(z_y - z_t) / (z_1st - (z_3rd + z_4th)/2 + 1e-12). A targeted attack maximises
-/// it. At least 4 classes.
+/// The targeted ratio (Croce and Hein, 2020, eq. 7): -(z_y - z_t) / (z_1st - (z_3rd + z_4th)/2 + 1e-12). A targeted
+/// attack maximises it. At least 4 classes.
 template <class T>
 Var<T> dlr_loss_targeted(Var<T> logits, const std::int32_t* labels, const std::int32_t* targets) {
   const std::int64_t classes = detail::check_logits("dlr_loss_targeted", logits, 4);
@@ -261,8 +262,8 @@ Var<T> boosted_cross_entropy(Var<T> logits, const std::int32_t* labels) {
   return cross_entropy(logits, labels) - log(affine(max_other(softmax(logits), labels), T{-1}, static_cast<T>(1.0001)));
 }
 
-/// The predicted class of every lane of the pass: out[group*lanes + lane] = index of the largest logit; the lowest of equals,
-/// and NaN never wins over a number. logits: (classes).
+/// The predicted class of every lane of the pass: out[group*lanes + lane] = index of the largest logit; the lowest of
+/// equals, and NaN never wins over a number. logits: (classes).
 template <class T>
 void argmax(Var<T> logits, std::int32_t* out) {
   const std::int64_t classes = detail::check_logits("argmax", logits);

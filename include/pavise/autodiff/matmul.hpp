@@ -7,9 +7,9 @@
 
 namespace pavise {
 
-/// Product of two matrices, for each image: (M,K) x (K,N) gives (M,N), y[i][j] = sum_k a[i][k] b[k][j], in the order of k.
-/// Either may be shared (a parameter); its gradient is summed over k's counterpart, groups and lanes in a fixed order. For a
-/// layer's weights `linear` is faster. Throws ShapeError where they do not fit.
+/// Product of two matrices, for each image: (M,K) x (K,N) gives (M,N), y[i][j] = sum_k a[i][k] b[k][j], in the order of
+/// k. Either may be shared (a parameter); its gradient is summed over k's counterpart, groups and lanes in a fixed
+/// order. For a layer's weights `linear` is faster. Throws ShapeError where they do not fit.
 template <class T>
 Var<T> matmul(Var<T> a, Var<T> b) {
   const Shape sa = a.shape();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Reductions over axes of one image: sum, mean, max, min. The lanes (the batch) are never reduced. Sums have a fixed order.
+// Reductions over axes of one image: sum, mean, max, min. The lanes (the batch) are never reduced. Sums have a fixed
+// order.
 #pragma once
 
 #include <cstdint>
@@ -84,8 +85,8 @@ Var<T> reduce(const char* name, Var<T> x, Axes axes, bool keepdim, bool mean = f
 
 }  // namespace detail
 
-/// Sum over `axes`, or over everything. `keepdim`: reduced axes stay with extent 1. Throws ShapeError for axes that are not
-/// there; so do the others.
+/// Sum over `axes`, or over everything. `keepdim`: reduced axes stay with extent 1. Throws ShapeError for axes that are
+/// not there; so do the others.
 template <class T>
 Var<T> sum(Var<T> x, Axes axes = {}, bool keepdim = false) {
   return detail::reduce<kernels::Reduction::sum>("sum", x, axes, keepdim);

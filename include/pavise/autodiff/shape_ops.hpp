@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Operations that move elements and compute nothing: reshape and flatten (free), slice, concat, pad, permute, transpose.
+// Operations that move elements and compute nothing: reshape and flatten (free), slice, concat, pad, permute,
+// transpose.
 #pragma once
 
 #include <algorithm>
@@ -97,8 +98,8 @@ inline BoxCopy box_copy(const Shape& x, const std::int64_t* x_at, const Shape& y
 
 }  // namespace detail
 
-/// The same elements in row-major order under another shape: no copy, neither forward nor backward. A parameter stays one.
-/// Throws ShapeError where the number of elements differs.
+/// The same elements in row-major order under another shape: no copy, neither forward nor backward. A parameter stays
+/// one. Throws ShapeError where the number of elements differs.
 template <class T>
 Var<T> reshape(Var<T> x, Shape shape) {
   require<ShapeError>(shape.numel() == x.size(), "reshape: ", x.shape(), " has ", x.size(), " elements, ", shape,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Functions of two numbers with NumPy's broadcasting, between values with lanes and shared ones. In a StridedLoop array 0 is the
-// result, 1 and 2 are the operands. Where an operand is broadcast its gradient is a sum: over positions in row-major order, then
-// (if it is shared) over groups, then over lanes.
+// Functions of two numbers with NumPy's broadcasting, between values with lanes and shared ones. In a StridedLoop array
+// 0 is the result, 1 and 2 are the operands. Where an operand is broadcast its gradient is a sum: over positions in
+// row-major order, then (if it is shared) over groups, then over lanes.
 // Oracle: the loops of tests/autodiff/elementwise_test.cpp.
 
 /// Calls row(at) once for each run of the innermost loop, with the arrays' offsets at its start plus `start`.
@@ -125,18 +125,20 @@ inline void binary_forward_lanes(const StridedLoop& loop, const T* a, bool a_sha
   const std::int64_t sy = loop.inner_stride(0);
   const std::int64_t sa = loop.inner_stride(1);
   const std::int64_t sb = loop.inner_stride(2);
-  each_row(loop, {0, 0, 0}, [&](const std::int64_t(&at)[3]) __attribute__((always_inline)) {
-    for (std::int64_t i = 0; i < n; ++i) {
-      BinaryFunction<F>::value(load_element<T, L>(a, at[1] + i * sa, a_shared),
-                               load_element<T, L>(b, at[2] + i * sb, b_shared))
-          .store(y + (at[0] + i * sy) * L);
-    }
-  });
+  each_row(
+      loop, {0, 0, 0}, [&](const std::int64_t(&at)[3]) __attribute__((always_inline)) {
+        for (std::int64_t i = 0; i < n; ++i) {
+          BinaryFunction<F>::value(load_element<T, L>(a, at[1] + i * sa, a_shared),
+                                   load_element<T, L>(b, at[2] + i * sb, b_shared))
+              .store(y + (at[0] + i * sy) * L);
+        }
+      });
 }
 
 /// y = f(a, b) for one group. `y` is contiguous.
 template <Binary F, class T>
-void binary_forward(Tag, const StridedLoop& loop, const T* a, bool a_shared, const T* b, bool b_shared, T* y, int lanes) {
+void binary_forward(Tag, const StridedLoop& loop, const T* a, bool a_shared, const T* b, bool b_shared, T* y,
+                    int lanes) {
   lanes == 16 ? binary_forward_lanes<F, T, 16>(loop, a, a_shared, b, b_shared, y)
               : binary_forward_lanes<F, T, 1>(loop, a, a_shared, b, b_shared, y);
 }
@@ -185,21 +187,22 @@ inline Pack<T, L> binary_gradient_sum(const StridedLoop& summed, const std::int6
     const T* pa = a.data + g * a.group_step;
     const T* pb = b.data + g * b.group_step;
     const T* pd = dy + g * dy_step;
-    each_row(summed, start, [&](const std::int64_t(&at)[3]) __attribute__((always_inline)) {
-      for (std::int64_t i = 0; i < n; ++i) {
-        const P va = load_element<T, L>(pa, at[1] + i * summed.inner_stride(1), a.group_step == 0);
-        const P vb = load_element<T, L>(pb, at[2] + i * summed.inner_stride(2), b.group_step == 0);
-        sum = fma(P::load(pd + (at[0] + i * summed.inner_stride(0)) * L),
-                  BinaryFunction<F>::template slope<Operand, T>(va, vb), sum);
-      }
-    });
+    each_row(
+        summed, start, [&](const std::int64_t(&at)[3]) __attribute__((always_inline)) {
+          for (std::int64_t i = 0; i < n; ++i) {
+            const P va = load_element<T, L>(pa, at[1] + i * summed.inner_stride(1), a.group_step == 0);
+            const P vb = load_element<T, L>(pb, at[2] + i * summed.inner_stride(2), b.group_step == 0);
+            sum = fma(P::load(pd + (at[0] + i * summed.inner_stride(0)) * L),
+                      BinaryFunction<F>::template slope<Operand, T>(va, vb), sum);
+          }
+        });
   }
   return sum;
 }
 
 template <Binary F, int Operand, class T, int L>
-inline void binary_backward_lanes(const StridedLoop& kept, const StridedLoop& summed, GroupedArray<T> a, GroupedArray<T> b,
-                                  const T* dy, T* d, bool accumulate) {
+inline void binary_backward_lanes(const StridedLoop& kept, const StridedLoop& summed, GroupedArray<T> a,
+                                  GroupedArray<T> b, const T* dy, T* d, bool accumulate) {
   using P = Pack<T, L>;
   const std::int64_t n = kept.inner();
   each_row(kept, {0, 0, 0}, [&](const std::int64_t(&row)[3]) {
@@ -216,8 +219,9 @@ inline void binary_backward_lanes(const StridedLoop& kept, const StridedLoop& su
   });
 }
 
-/// d (+)= sum of dy * df/d(operand 1 or 2) for one group of a value with lanes. `kept`: the axes along which the operand has
-/// elements of its own; `summed`: those over which it is broadcast. A group step of 0 marks a shared operand.
+/// d (+)= sum of dy * df/d(operand 1 or 2) for one group of a value with lanes. `kept`: the axes along which the
+/// operand has elements of its own; `summed`: those over which it is broadcast. A group step of 0 marks a shared
+/// operand.
 template <Binary F, int Operand, class T>
 void binary_backward(Tag, const StridedLoop& kept, const StridedLoop& summed, GroupedArray<T> a, GroupedArray<T> b,
                      const T* dy, T* d, bool accumulate, int lanes) {
@@ -227,9 +231,9 @@ void binary_backward(Tag, const StridedLoop& kept, const StridedLoop& summed, Gr
 
 /// d[element] += the same, summed over groups and lanes too, for elements [begin, end) of a shared operand. 16 lanes.
 template <Binary F, int Operand, class T>
-void binary_backward_shared(Tag, const StridedLoop& kept, const StridedLoop& summed, GroupedArray<T> a, GroupedArray<T> b,
-                            const T* dy, std::int64_t dy_step, std::int64_t groups, T* d, std::int64_t begin,
-                            std::int64_t end) {
+void binary_backward_shared(Tag, const StridedLoop& kept, const StridedLoop& summed, GroupedArray<T> a,
+                            GroupedArray<T> b, const T* dy, std::int64_t dy_step, std::int64_t groups, T* d,
+                            std::int64_t begin, std::int64_t end) {
   for (std::int64_t e = begin; e < end; ++e) {
     std::int64_t start[3];
     kept.locate(e, start);
@@ -250,7 +254,8 @@ void spread_forward(Tag, const T* x, T* y, std::int64_t n, int lanes) {
 }
 /// dx[i] += sum over groups and lanes of dy[i], for i in [begin, end). 16 lanes.
 template <class T>
-void spread_backward(Tag, const T* dy, std::int64_t n, std::int64_t groups, T* dx, std::int64_t begin, std::int64_t end) {
+void spread_backward(Tag, const T* dy, std::int64_t n, std::int64_t groups, T* dx, std::int64_t begin,
+                     std::int64_t end) {
   using P = Pack<T, 16>;
   for (std::int64_t i = begin; i < end; ++i) {
     P sum = P::broadcast(T{0});

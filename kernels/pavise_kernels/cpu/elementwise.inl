@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Functions of one number, element by element over contiguous memory: sixteen at a time whatever the lanes mean, then one at a
-// time. Each function holds its value and its derivative side by side; a program compiles those that it names.
+// Functions of one number, element by element over contiguous memory: sixteen at a time whatever the lanes mean, then
+// one at a time. Each function holds its value and its derivative side by side; a program compiles those that it names.
 // Oracle: the C library's functions and central differences in tests/autodiff/elementwise_test.cpp.
 
 template <Unary F>
@@ -229,8 +229,8 @@ template <Unary F, class T, int L>
   UnaryFunction<F>::value(Pack<T, L>::load(x + i), a, b).store(y + i);
 }
 template <Unary F, class T, int L>
-[[gnu::always_inline]] inline void unary_backward_at(const T* x, const T* y, const T* dy, T* dx, std::int64_t i, T a, T b,
-                                                     bool accumulate) {
+[[gnu::always_inline]] inline void unary_backward_at(const T* x, const T* y, const T* dy, T* dx, std::int64_t i, T a,
+                                                     T b, bool accumulate) {
   using P = Pack<T, L>;
   put_product(P::load(dy + i), UnaryFunction<F>::slope(P::load(x + i), P::load(y + i), a, b), dx + i, accumulate);
 }

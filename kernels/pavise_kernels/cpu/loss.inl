@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Losses, one number for each lane, fused with the softmax that they contain; and the argmax. Class indices are compared lane by
-// lane, so that images with different labels share every instruction. Sums over classes run in class order.
-// Oracle: the plain loops of tests/autodiff/loss_test.cpp.
+// Losses, one number for each lane, fused with the softmax that they contain; and the argmax. Class indices are
+// compared lane by lane, so that images with different labels share every instruction. Sums over classes run in class
+// order. Oracle: the plain loops of tests/autodiff/loss_test.cpp.
 
 /// Class indices of the lanes, as integers as wide as T.
 template <class T, int L>
@@ -76,8 +76,8 @@ inline void cross_entropy_backward_lanes(const T* saved, const std::int32_t* lab
   }
 }
 
-/// loss = log(sum_i exp(z_i/t)) - sum_i q_i z_i/t with q = (1-smoothing) at the label plus smoothing/classes everywhere.
-/// `saved`: (classes+2)*lanes numbers for the backward pass, or null.
+/// loss = log(sum_i exp(z_i/t)) - sum_i q_i z_i/t with q = (1-smoothing) at the label plus smoothing/classes
+/// everywhere. `saved`: (classes+2)*lanes numbers for the backward pass, or null.
 template <class T>
 void cross_entropy_forward(Tag, const T* z, const std::int32_t* labels, T* loss, T* saved, std::int64_t classes,
                            T smoothing, T inverse_temperature, int lanes) {
@@ -86,8 +86,8 @@ void cross_entropy_forward(Tag, const T* z, const std::int32_t* labels, T* loss,
 }
 /// dz_i (+)= dloss * (p_i - q_i) / t
 template <class T>
-void cross_entropy_backward(Tag, const T* saved, const std::int32_t* labels, const T* dloss, T* dz, std::int64_t classes,
-                            T smoothing, T inverse_temperature, bool accumulate, int lanes) {
+void cross_entropy_backward(Tag, const T* saved, const std::int32_t* labels, const T* dloss, T* dz,
+                            std::int64_t classes, T smoothing, T inverse_temperature, bool accumulate, int lanes) {
   lanes == 16 ? cross_entropy_backward_lanes<T, 16>(saved, labels, dloss, dz, classes, smoothing, inverse_temperature,
                                                     accumulate)
               : cross_entropy_backward_lanes<T, 1>(saved, labels, dloss, dz, classes, smoothing, inverse_temperature,
@@ -96,7 +96,8 @@ void cross_entropy_backward(Tag, const T* saved, const std::int32_t* labels, con
 
 /// m = max z, s = sum of exp((z_i - m)/t)
 template <class T, int L>
-[[gnu::always_inline]] inline void exp_sum(const T* z, std::int64_t classes, Pack<T, L> it, Pack<T, L>& m, Pack<T, L>& s) {
+[[gnu::always_inline]] inline void exp_sum(const T* z, std::int64_t classes, Pack<T, L> it, Pack<T, L>& m,
+                                           Pack<T, L>& s) {
   m = max_over<T, L>(z, classes);
   s = Pack<T, L>::broadcast(T{0});
   for (std::int64_t i = 0; i < classes; ++i) {
@@ -105,7 +106,8 @@ template <class T, int L>
 }
 
 template <class T, int L>
-inline void soft_cross_entropy_forward_lanes(const T* z, const T* q, T* loss, std::int64_t classes, T inverse_temperature) {
+inline void soft_cross_entropy_forward_lanes(const T* z, const T* q, T* loss, std::int64_t classes,
+                                             T inverse_temperature) {
   using P = Pack<T, L>;
   const P it = P::broadcast(inverse_temperature);
   P m, s;
@@ -220,18 +222,18 @@ void kl_forward(Tag, const T* p, const T* q, T* loss, std::int64_t classes, T in
 template <class T>
 void kl_backward(Tag, const T* p, const T* q, const T* loss, const T* dloss, T* dp, bool dp_accumulate, T* dq,
                  bool dq_accumulate, std::int64_t classes, T inverse_temperature, int lanes) {
-  lanes == 16 ? kl_backward_lanes<T, 16>(p, q, loss, dloss, dp, dp_accumulate, dq, dq_accumulate, classes,
-                                         inverse_temperature)
-              : kl_backward_lanes<T, 1>(p, q, loss, dloss, dp, dp_accumulate, dq, dq_accumulate, classes,
-                                        inverse_temperature);
+  lanes == 16
+      ? kl_backward_lanes<T, 16>(p, q, loss, dloss, dp, dp_accumulate, dq, dq_accumulate, classes, inverse_temperature)
+      : kl_backward_lanes<T, 1>(p, q, loss, dloss, dp, dp_accumulate, dq, dq_accumulate, classes, inverse_temperature);
 }
 
-/// A gradient with few entries: `index` holds kSparse class indices for each lane, `weight` their derivatives. -1: none.
+/// A gradient with few entries: `index` holds kSparse class indices for each lane, `weight` their derivatives. -1:
+/// none.
 inline constexpr int kSparse = 5;
 
 template <class T, int L>
-inline void sparse_backward_lanes(const IntegerOf<T>* index, const T* weight, const T* dloss, T* dz, std::int64_t classes,
-                                  bool accumulate) {
+inline void sparse_backward_lanes(const IntegerOf<T>* index, const T* weight, const T* dloss, T* dz,
+                                  std::int64_t classes, bool accumulate) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
   const P g = P::load(dloss);
@@ -293,14 +295,13 @@ inline void margin_forward_lanes(const T* z, const std::int32_t* labels, T* loss
   }
 }
 
-/// loss = min(bound, other_factor * max_{i != label} z_i + own_factor * z_label). `index`, `weight`: kSparse*lanes entries of
-/// the gradient, or null.
+/// loss = min(bound, other_factor * max_{i != label} z_i + own_factor * z_label). `index`, `weight`: kSparse*lanes
+/// entries of the gradient, or null.
 template <class T>
 void margin_forward(Tag, const T* z, const std::int32_t* labels, T* loss, IntegerOf<T>* index, T* weight,
                     std::int64_t classes, T other_factor, T own_factor, T bound, int lanes) {
-  lanes == 16
-      ? margin_forward_lanes<T, 16>(z, labels, loss, index, weight, classes, other_factor, own_factor, bound)
-      : margin_forward_lanes<T, 1>(z, labels, loss, index, weight, classes, other_factor, own_factor, bound);
+  lanes == 16 ? margin_forward_lanes<T, 16>(z, labels, loss, index, weight, classes, other_factor, own_factor, bound)
+              : margin_forward_lanes<T, 1>(z, labels, loss, index, weight, classes, other_factor, own_factor, bound);
 }
 
 template <class T, int L>

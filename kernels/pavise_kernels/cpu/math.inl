@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// exp, log and sine/cosine of packs. Float: own polynomials, so that every instruction set gives the same bits (errors are
-// those of the tests: below 2 units in the last place for exp and log). Double: the C library, lane by lane.
+// exp, log and sine/cosine of packs. Float: own polynomials, so that every instruction set gives the same bits (errors
+// are those of the tests: below 2 units in the last place for exp and log). Double: the C library, lane by lane.
 
 /// 2^k for integers k in [-126, 127].
 template <int L>
@@ -174,8 +174,8 @@ template <class T, int L>
   if constexpr (std::is_same_v<T, double>) {
     return lane_by_lane([](double v) { return 0.5 * std::erfc(v * 0.70710678118654752440); }, a);
   } else {
-    // e^(-a^2/2) p(t) / (a + 1), t = (a-4)/(a+4); p fitted on [0, 13.4] for relative error (2e-9). The exponent is formed
-    // with its rounding error, which e^ would magnify.
+    // e^(-a^2/2) p(t) / (a + 1), t = (a-4)/(a+4); p fitted on [0, 13.4] for relative error (2e-9). The exponent is
+    // formed with its rounding error, which e^ would magnify.
     using P = Pack<float, L>;
     const P four = P::broadcast(4.0f);
     const P t = (a - four) / (a + four);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Products of matrices, one product for each lane: out[i][j] (+)= sum_k a[i][k] b[k][j]. Any of the two may be shared, and
-// transposed by its strides. Blocks of 2x2 results stay in registers; each result's sum runs over k in order.
+// Products of matrices, one product for each lane: out[i][j] (+)= sum_k a[i][k] b[k][j]. Any of the two may be shared,
+// and transposed by its strides. Blocks of 2x2 results stay in registers; each result's sum runs over k in order.
 // Oracle: the plain loops of tests/autodiff/matmul_test.cpp.
 
-/// A matrix as a kernel sees it: elements from one row and one column to the next, and from one group to the next (0: shared).
+/// A matrix as a kernel sees it: elements from one row and one column to the next, and from one group to the next (0:
+/// shared).
 template <class T>
 struct MatrixView {
   const T* data;
@@ -31,8 +32,8 @@ template <class T, int L, int Rows, int Columns>
 }
 
 template <class T, int L, int Rows, int Columns>
-inline void matmul_store(MatrixView<T> a, MatrixView<T> b, T* out, std::int64_t columns, std::int64_t depth, std::int64_t i,
-                         std::int64_t j, bool accumulate) {
+inline void matmul_store(MatrixView<T> a, MatrixView<T> b, T* out, std::int64_t columns, std::int64_t depth,
+                         std::int64_t i, std::int64_t j, bool accumulate) {
   Pack<T, L> sum[2][2];
   for (int r = 0; r < Rows; ++r) {
     for (int c = 0; c < Columns; ++c) {

@@ -55,14 +55,15 @@ inline void softmax_backward_lanes(const T* y, const T* dy, T* dx, std::int64_t 
 
 /// y = softmax(x / temperature) over the first axis, or its logarithm.
 template <bool Log, class T>
-void softmax_forward(Tag, const T* x, T* y, std::int64_t classes, std::int64_t inner, T inverse_temperature, int lanes) {
+void softmax_forward(Tag, const T* x, T* y, std::int64_t classes, std::int64_t inner, T inverse_temperature,
+                     int lanes) {
   lanes == 16 ? softmax_forward_lanes<Log, T, 16>(x, y, classes, inner, inverse_temperature)
               : softmax_forward_lanes<Log, T, 1>(x, y, classes, inner, inverse_temperature);
 }
 /// softmax: dx_i (+)= y_i (dy_i - sum_j y_j dy_j) / t. log-softmax: dx_i (+)= (dy_i - e^y_i sum_j dy_j) / t.
 template <bool Log, class T>
-void softmax_backward(Tag, const T* y, const T* dy, T* dx, std::int64_t classes, std::int64_t inner, T inverse_temperature,
-                      bool accumulate, int lanes) {
+void softmax_backward(Tag, const T* y, const T* dy, T* dx, std::int64_t classes, std::int64_t inner,
+                      T inverse_temperature, bool accumulate, int lanes) {
   lanes == 16 ? softmax_backward_lanes<Log, T, 16>(y, dy, dx, classes, inner, inverse_temperature, accumulate)
               : softmax_backward_lanes<Log, T, 1>(y, dy, dx, classes, inner, inverse_temperature, accumulate);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the element-wise kernels are asked for: names of functions, chosen at compile time, and loops over several arrays with
-// strides of their own.
+// What the element-wise kernels are asked for: names of functions, chosen at compile time, and loops over several
+// arrays with strides of their own.
 #pragma once
 
 #include <cstddef>
@@ -36,8 +36,8 @@ enum class Binary { add, sub, mul, div, maximum, minimum };
 /// What is left of the elements of an axis.
 enum class Reduction { sum, max, min };
 
-/// A nest of at most six loops, outermost first, over up to three arrays: strides in elements of one image, 0 along axes that
-/// an array is broadcast over.
+/// A nest of at most six loops, outermost first, over up to three arrays: strides in elements of one image, 0 along
+/// axes that an array is broadcast over.
 struct StridedLoop {
   static constexpr int kArrays = 3;
   static constexpr int kMaxRank = 6;
@@ -59,7 +59,8 @@ struct StridedLoop {
     }
     return n;
   }
-  /// The same loops, with neighbours joined where every array allows it and loops of one step left out. Never without a loop.
+  /// The same loops, with neighbours joined where every array allows it and loops of one step left out. Never without a
+  /// loop.
   StridedLoop collapsed() const {
     StridedLoop out;
     for (int d = 0; d < rank; ++d) {
