@@ -101,7 +101,6 @@ class Series:
 
     def __init__(self):
         self.samples = []
-        self.medians = []  # of each round, for the choice of what is worth measuring further
         self.last = {}
         self.error = None
 
@@ -138,7 +137,7 @@ def measure(name, ours, torch, variants, arguments, log):
         if name != MEMORY:
             log(f"{name}: warming {request}")
             series.add(server.ask(f"{request} 0.05"))
-            series.samples.clear() if series.error is None else None
+            series.samples.clear()
     start = time.perf_counter()
     for index in range(rounds):
         spent = time.perf_counter() - start
