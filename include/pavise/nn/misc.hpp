@@ -2,45 +2,21 @@
 // Layers without weights that are neither activations nor pooling: Flatten, Dropout.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <string>
 
 #include "pavise/autodiff/dropout.hpp"
-#include "pavise/autodiff/tape.hpp"
+#include "pavise/autodiff/shape_ops.hpp"
 #include "pavise/nn/layer.hpp"
 
 namespace pavise::nn {
 
-namespace detail {
-
-/// A copy of x with one axis.
-template <class T>
-Var<T> flatten(Var<T> x) {
-  Tape<T>& tape = x.tape();
-  Var<T> y = tape.result("flatten", Shape{x.size()}, {x});
-  const std::int64_t step = x.size() * tape.lanes();
-  tape.each_group([&](std::int64_t g) { std::copy_n(x.data(g), step, y.data(g)); });
-  tape.on_backward(y, [=](Tape<T>& t) {
-    const auto target = t.target(x, true);
-    t.each_group([&](std::int64_t g) {
-      kernels::run([&](auto isa) {
-        pass_gradient<T>(isa, t.gradient(y, g), target.data + g * step, step, target.accumulate,
-                         target.mask != nullptr ? target.mask + g * step : nullptr);
-      });
-    });
-  });
-  return y;
-}
-
-}  // namespace detail
-
-/// (C,H,W) to (C*H*W), in row-major order, as PyTorch's. Linear does this by itself.
+/// (C,H,W) to (C*H*W), in row-major order, as PyTorch's, at no cost. Linear does this by itself.
 template <class T>
 class Flatten : public Layer<T> {
  public:
   Shape build(const Shape& in, ParameterStore<T>&, const std::string&) override { return Shape{in.numel()}; }
-  Var<T> forward(Var<T> x, bool) override { return detail::flatten(x); }
+  Var<T> forward(Var<T> x, bool) override { return reshape(x, Shape{x.size()}); }
   Spec spec() const override { return {.name = "", .type = "flatten", .options = {}, .children = {}}; }
 };
 
