@@ -188,11 +188,15 @@ inline void put_snapshot(StateWriter& out, std::string_view name, const Snapshot
   out.put("optimizer steps", snapshot.optimizer_steps);
 }
 
-/// Reads a snapshot of the size that `snapshot` has.
-inline void get_snapshot(StateReader& in, std::string_view name, Snapshot& snapshot) {
-  in.read(name, std::span<float>(snapshot.values));
-  snapshot.optimizer_steps = in.get<std::int64_t>("optimizer steps");
+inline Snapshot get_snapshot(StateReader& in, std::string_view name) {
+  Snapshot out;
+  out.values = in.get_vector<float>(name);
+  out.optimizer_steps = in.get<std::int64_t>("optimizer steps");
+  return out;
 }
+
+/// Keys the random starts of attacks that only measure, apart from every update's.
+inline constexpr std::uint32_t kMeasuring = 0xFFFFFFFFu;
 
 }  // namespace detail
 

@@ -25,9 +25,6 @@
 
 namespace pavise::defend::detail {
 
-/// Keys the random starts of attacks that only measure, apart from every update's.
-inline constexpr std::uint32_t kMeasuring = 0xFFFFFFFFu;
-
 class TrainingRun : public Inspection {
  public:
   TrainingRun(nn::Model& model, const data::Dataset& train, const data::Dataset& validation, Strategy& strategy,
@@ -110,6 +107,9 @@ class TrainingRun : public Inspection {
     return out;
   }
   void restore(const Snapshot& snapshot) override {
+    const std::size_t size = this->snapshot().values.size();
+    require(snapshot.values.size() == size, "trainer: a snapshot of ", snapshot.values.size(), " values, expected ",
+            size);
     const float* from = snapshot.values.data();
     const auto take = [&](std::span<float> values) {
       std::copy_n(from, values.size(), values.begin());
@@ -328,8 +328,7 @@ class TrainingRun : public Inspection {
     epoch_ = in.get<std::int64_t>("epoch");
     batch_ = in.get<std::int64_t>("batch");
     update_ = in.get<std::int64_t>("update");
-    Snapshot state = snapshot();
-    get_snapshot(in, "state", state);
+    const Snapshot state = get_snapshot(in, "state");
     totals_.loss = in.get<double>("loss");
     totals_.images = in.get<std::int64_t>("images");
     totals_.clean = get_count(in);

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+// A small problem for tests of training: noisy images of two classes in a row of pixels, and networks for them.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "pavise/attack/pgd.hpp"
+#include "pavise/core/parallel.hpp"
+#include "pavise/data/synthetic.hpp"
+#include "pavise/defend/batch.hpp"
+#include "pavise/nn/activations.hpp"
+#include "pavise/nn/linear.hpp"
+#include "pavise/nn/model.hpp"
+#include "pavise/nn/norm.hpp"
+
+namespace small {
+
+namespace pv = pavise;
+
+inline constexpr std::int64_t kPixels = 16;
+
+/// Pixel 0 tells the class robustly (distance 0.6); the other pixels tell it only weakly (0.12 each), but all together better.
+/// Plain training leans on them, and an adversary of radius 0.1 takes them away.
+inline pv::data::Dataset images(std::int64_t n, std::uint64_t seed = 1) {
+  std::vector<std::uint8_t> pixels;
+  std::vector<std::int32_t> labels;
+  for (std::int64_t i = 0; i < n; ++i) {
+    pv::RandomSequence random({.seed = seed, .purpose = pv::Purpose::test, .image = static_cast<std::uint32_t>(i)});
+    const auto label = static_cast<std::int32_t>(i % 2);
+    for (std::int64_t k = 0; k < kPixels; ++k) {
+      const double distance = k == 0 ? 0.6 : 0.12;
+      const double deviation = k == 0 ? 0.15 : 0.04;
+      const double value = 0.5 + distance * (label - 0.5) + deviation * random.normal();
+      pixels.push_back(static_cast<std::uint8_t>(std::clamp(value, 0.0, 1.0) * 255 + 0.5));
+    }
+    labels.push_back(label);
+  }
+  return {"two classes", pv::Shape{1, 1, kPixels}, std::move(pixels), std::move(labels), {"low", "high"}};
+}
+
+/// Linear, ReLU, Linear; with batch normalisation in between where asked for.
+inline pv::nn::Model network(bool normalise = false, std::uint64_t seed = 0) {
+  auto net = std::make_unique<pv::nn::Sequential<float>>();
+  net->add<pv::nn::Linear>("fc1", kPixels, 24);
+  if (normalise) {
+    net->add<pv::nn::BatchNorm2d>("bn", 24);
+  }
+  net->add<pv::nn::ReLU>("relu");
+  net->add<pv::nn::Linear>("fc2", 24, 2);
+  return {"small", std::move(net), pv::Shape{1, 1, kPixels}, seed};
+}
+
+inline const pv::attack::Threat& threat() {
+  static const pv::attack::Threat t = pv::attack::linf(0.1);
+  return t;
+}
+
+/// Share of `set` that the model gets right under PGD-20.
+inline double robust(const pv::nn::Model& model, const pv::data::Dataset& set) {
+  const pv::attack::Pgd pgd(threat(), {.steps = 20});
+  return pv::defend::accuracy(model, set, &pgd).share();
+}
+
+inline std::vector<float> state(const pv::nn::Model& model) {
+  const auto s = model.parameters().state();
+  return {s.begin(), s.end()};
+}
+
+template <class A, class B>
+bool same_bits(const A& a, const B& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof *a.data()) == 0;
+}
+
+/// The number of threads, put back at the end of a block.
+struct Threads {
+  explicit Threads(int n) { pv::set_thread_count(n); }
+  ~Threads() { pv::set_thread_count(before); }
+  int before = pv::thread_count();
+};
+
+}  // namespace small
