@@ -64,7 +64,7 @@ class Server:
         except OSError as error:
             raise ServerError(f"{title}: cannot start {command[0]}: {error.strerror}") from error
 
-    def ask(self, line):
+    def exchange(self, line):
         try:
             self.process.stdin.write(line + "\n")
             self.process.stdin.flush()
@@ -74,6 +74,10 @@ class Server:
         if not answer:
             raise ServerError(f"{self.title} ended (exit code {self.process.wait()}) at the request `{line}`; "
                               "COMPARE_VERBOSE=1 shows what it says")
+        return answer
+
+    def ask(self, line):
+        answer = self.exchange(line)
         try:
             return json.loads(answer)
         except json.JSONDecodeError as error:
@@ -81,9 +85,9 @@ class Server:
                               "expected one line of JSON") from error
 
     def names(self):
-        """The workloads; the answer to `list` is a JSON array, or an object with one under `workloads`."""
-        answer = self.ask("list")
-        return list(answer["workloads"] if isinstance(answer, dict) else answer)
+        """The workloads; the answer to `list` is an object with the array `workloads`, or the plain words."""
+        answer = self.exchange("list")
+        return json.loads(answer)["workloads"] if answer.startswith("{") else answer.split()
 
     def close(self):
         if self.process.poll() is None:
