@@ -392,9 +392,9 @@ def select(only, available):
 def start_servers(arguments):
     environment = dict(os.environ, OMP_NUM_THREADS=str(arguments.threads), MKL_NUM_THREADS=str(arguments.threads))
     if arguments.isa == "avx2":
-        # The last one is for TorchInductor: the width of the vectors in the code that it writes, in bits.
+        # ATen's setting is also the one by which TorchInductor chooses the width of the vectors that it writes.
         environment.update(PAVISE_ISA="avx2", ATEN_CPU_CAPABILITY="avx2", ONEDNN_MAX_CPU_ISA="AVX2",
-                           MKL_ENABLE_INSTRUCTIONS="AVX2", TORCHINDUCTOR_CPP_SIMDLEN="256")
+                           MKL_ENABLE_INSTRUCTIONS="AVX2")
     ours = torch = program = None
     if arguments.side != "torch":
         program = find_program(arguments.program)
