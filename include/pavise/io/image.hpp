@@ -28,6 +28,9 @@
 #pragma push_macro("STB_IMAGE_STATIC")
 #pragma push_macro("STBIDEF")
 #pragma push_macro("STBI_ASSERT")
+#pragma push_macro("stbi_inline")
+#pragma push_macro("STBI_THREAD_LOCAL")
+#pragma push_macro("STBI_REALLOC_SIZED")
 #pragma push_macro("STBI_MALLOC")
 #pragma push_macro("STBI_REALLOC")
 #pragma push_macro("STBI_FREE")
@@ -46,6 +49,9 @@
 #undef STB_IMAGE_STATIC
 #undef STBIDEF
 #undef STBI_ASSERT
+#undef stbi_inline
+#undef STBI_THREAD_LOCAL
+#undef STBI_REALLOC_SIZED
 #undef STBI_MALLOC
 #undef STBI_REALLOC
 #undef STBI_FREE
@@ -72,6 +78,8 @@
 #define STBI_MALLOC(n) calloc(1, n)  // what a corrupt file leaves out is zero, not what was in memory before
 #define STBI_REALLOC(p, n) realloc(p, n)
 #define STBI_FREE(p) free(p)
+#define stbi_inline inline
+#define STBI_THREAD_LOCAL thread_local
 #define STBI_ASSERT(x) ((x) ? (void)0 : ::pavise::io::detail::image_invariant_broken())
 
 namespace pavise::io::detail {
@@ -95,9 +103,20 @@ namespace pavise::io::detail {
 #ifndef __clang__
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
+// stb_image gives these C names, which an assembler would take for those of another copy; it emits no others.
+#define stbi_load_from_memory pavise_stbi_load_from_memory
+#define stbi_info_from_memory pavise_stbi_info_from_memory
+#define stbi_failure_reason pavise_stbi_failure_reason
+#define stbi_image_free pavise_stbi_image_free
+#define stbi_zlib_decode_malloc_guesssize_headerflag pavise_stbi_zlib_decode_malloc_guesssize_headerflag
 namespace stb {
 #include <stb_image.h>
 }  // namespace stb
+#undef stbi_load_from_memory
+#undef stbi_info_from_memory
+#undef stbi_failure_reason
+#undef stbi_image_free
+#undef stbi_zlib_decode_malloc_guesssize_headerflag
 #pragma GCC diagnostic pop
 #ifdef __clang__
 #pragma clang attribute pop
@@ -113,6 +132,9 @@ namespace stb {
 #pragma pop_macro("STB_IMAGE_STATIC")
 #pragma pop_macro("STBIDEF")
 #pragma pop_macro("STBI_ASSERT")
+#pragma pop_macro("stbi_inline")
+#pragma pop_macro("STBI_THREAD_LOCAL")
+#pragma pop_macro("STBI_REALLOC_SIZED")
 #pragma pop_macro("STBI_MALLOC")
 #pragma pop_macro("STBI_REALLOC")
 #pragma pop_macro("STBI_FREE")
@@ -300,7 +322,7 @@ inline Image image_info(std::span<const std::uint8_t> file, const std::string& p
   int height = 0;
   int channels = 0;
   const int ok =
-      detail::stb::stbi_info_from_memory(file.data(), static_cast<int>(file.size()), &width, &height, &channels);
+      detail::stb::pavise_stbi_info_from_memory(file.data(), static_cast<int>(file.size()), &width, &height, &channels);
   require_at(ok != 0, path, 0, "image: not a PNG, JPEG or BMP image, or its header is corrupt (", file.size(),
              " bytes)");
   const bool sides_ok = width >= 1 && width <= kMaxSide && height >= 1 && height <= kMaxSide;
@@ -324,13 +346,13 @@ inline Image decode_image(std::span<const std::uint8_t> file, const std::string&
   int width = 0;
   int height = 0;
   int in_file = 0;
-  const auto release = [](std::uint8_t* p) { detail::stb::stbi_image_free(p); };
+  const auto release = [](std::uint8_t* p) { detail::stb::pavise_stbi_image_free(p); };
   const std::unique_ptr<std::uint8_t, decltype(release)> decoded(
-      detail::stb::stbi_load_from_memory(file.data(), static_cast<int>(file.size()), &width, &height, &in_file,
-                                         static_cast<int>(out.channels)),
+      detail::stb::pavise_stbi_load_from_memory(file.data(), static_cast<int>(file.size()), &width, &height, &in_file,
+                                                static_cast<int>(out.channels)),
       release);
   if (decoded == nullptr) {
-    const char* why = detail::stb::stbi_failure_reason();
+    const char* why = detail::stb::pavise_stbi_failure_reason();
     fail_at(path, file.size(), "image: cannot be decoded: ", why == nullptr ? "corrupt" : why);
   }
   require_at(width == out.width && height == out.height, path, 0, "image: two different sizes in one file");
