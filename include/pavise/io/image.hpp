@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <span>
 #include <string>
@@ -103,13 +104,37 @@ namespace pavise::io::detail {
 #ifndef __clang__
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
-// stb_image gives these C names, which an assembler would take for those of another copy; it emits no others.
+// stb_image gives these C names, which an assembler would take for those of another copy.
 #define stbi_load_from_memory pavise_stbi_load_from_memory
 #define stbi_info_from_memory pavise_stbi_info_from_memory
 #define stbi_failure_reason pavise_stbi_failure_reason
 #define stbi_image_free pavise_stbi_image_free
 #define stbi_zlib_decode_malloc_guesssize_headerflag pavise_stbi_zlib_decode_malloc_guesssize_headerflag
+#define stbi_load_from_callbacks pavise_stbi_load_from_callbacks
+#define stbi_load_16_from_memory pavise_stbi_load_16_from_memory
+#define stbi_load_16_from_callbacks pavise_stbi_load_16_from_callbacks
+#define stbi_info_from_callbacks pavise_stbi_info_from_callbacks
+#define stbi_is_16_bit_from_memory pavise_stbi_is_16_bit_from_memory
+#define stbi_is_16_bit_from_callbacks pavise_stbi_is_16_bit_from_callbacks
+#define stbi_is_hdr_from_memory pavise_stbi_is_hdr_from_memory
+#define stbi_is_hdr_from_callbacks pavise_stbi_is_hdr_from_callbacks
+#define stbi_hdr_to_ldr_gamma pavise_stbi_hdr_to_ldr_gamma
+#define stbi_hdr_to_ldr_scale pavise_stbi_hdr_to_ldr_scale
+#define stbi_ldr_to_hdr_gamma pavise_stbi_ldr_to_hdr_gamma
+#define stbi_ldr_to_hdr_scale pavise_stbi_ldr_to_hdr_scale
+#define stbi_set_unpremultiply_on_load pavise_stbi_set_unpremultiply_on_load
+#define stbi_set_unpremultiply_on_load_thread pavise_stbi_set_unpremultiply_on_load_thread
+#define stbi_convert_iphone_png_to_rgb pavise_stbi_convert_iphone_png_to_rgb
+#define stbi_convert_iphone_png_to_rgb_thread pavise_stbi_convert_iphone_png_to_rgb_thread
+#define stbi_set_flip_vertically_on_load pavise_stbi_set_flip_vertically_on_load
+#define stbi_set_flip_vertically_on_load_thread pavise_stbi_set_flip_vertically_on_load_thread
+#define stbi_zlib_decode_malloc pavise_stbi_zlib_decode_malloc
+#define stbi_zlib_decode_malloc_guesssize pavise_stbi_zlib_decode_malloc_guesssize
+#define stbi_zlib_decode_buffer pavise_stbi_zlib_decode_buffer
+#define stbi_zlib_decode_noheader_malloc pavise_stbi_zlib_decode_noheader_malloc
+#define stbi_zlib_decode_noheader_buffer pavise_stbi_zlib_decode_noheader_buffer
 namespace stb {
+using std::abs;  // not the library's own, which takes values on a tape
 #include <stb_image.h>
 }  // namespace stb
 #undef stbi_load_from_memory
@@ -117,6 +142,29 @@ namespace stb {
 #undef stbi_failure_reason
 #undef stbi_image_free
 #undef stbi_zlib_decode_malloc_guesssize_headerflag
+#undef stbi_load_from_callbacks
+#undef stbi_load_16_from_memory
+#undef stbi_load_16_from_callbacks
+#undef stbi_info_from_callbacks
+#undef stbi_is_16_bit_from_memory
+#undef stbi_is_16_bit_from_callbacks
+#undef stbi_is_hdr_from_memory
+#undef stbi_is_hdr_from_callbacks
+#undef stbi_hdr_to_ldr_gamma
+#undef stbi_hdr_to_ldr_scale
+#undef stbi_ldr_to_hdr_gamma
+#undef stbi_ldr_to_hdr_scale
+#undef stbi_set_unpremultiply_on_load
+#undef stbi_set_unpremultiply_on_load_thread
+#undef stbi_convert_iphone_png_to_rgb
+#undef stbi_convert_iphone_png_to_rgb_thread
+#undef stbi_set_flip_vertically_on_load
+#undef stbi_set_flip_vertically_on_load_thread
+#undef stbi_zlib_decode_malloc
+#undef stbi_zlib_decode_malloc_guesssize
+#undef stbi_zlib_decode_buffer
+#undef stbi_zlib_decode_noheader_malloc
+#undef stbi_zlib_decode_noheader_buffer
 #pragma GCC diagnostic pop
 #ifdef __clang__
 #pragma clang attribute pop
