@@ -114,7 +114,7 @@ void forward(const nn::Model& model, LaneBatch<float>& batch) {
 /// One training step on `values` (laid out as the batch): breadth first, mean cross-entropy, Adam.
 struct Training {
   nn::Model model = nn::small_cnn({.seed = 0});
-  optim::Adam<float> optimizer{model.parameters(), {.learning_rate = 1e-4}};
+  optim::Adam<float> optimizer{model.parameters()};
   Tape<float> tape;
   std::vector<float> seed;
 
@@ -124,7 +124,7 @@ struct Training {
     std::fill_n(seed.begin(), batch.images(), 1.0f / static_cast<float>(batch.images()));
     model.parameters().zero_gradients();
     tape.backward(cross_entropy(model(tape.view(batch.shape(), values)), batch.labels()), seed.data());
-    optimizer.step();
+    optimizer.step(1e-4);
   }
 };
 

@@ -5,6 +5,7 @@
 #include <iostream>
 
 #include "pavise/core/parallel.hpp"
+#include "pavise/data/catalog.hpp"
 #include "pavise/io/file.hpp"
 
 namespace pavise::program {
@@ -103,7 +104,7 @@ void write_json(const std::string& path, const nlohmann::json& json) {
 
 void Shared::add_to(CLI::App& app) {
   app.add_option("--data", data,
-                 "Data set: fashion-mnist, mnist, drawn-digits, cifar10:DIR, cifar100:DIR, folder:PATH, npz:FILE")
+                 "Data set: " + join(data::catalog()))
       ->capture_default_str();
   app.add_option("--data-note", data_note, "A remark on the data that the report shows in its first line");
   app.add_option("--label", label, "What the report calls this model (default: its defence)");

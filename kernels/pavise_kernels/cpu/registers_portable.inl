@@ -4,20 +4,28 @@
 struct Tag {};
 
 inline constexpr int kRegisterBytes = 16;
-inline constexpr int kMaxRows = 4;         ///< rows of the matrix micro-kernel, each a pack of 16 accumulators
-inline constexpr int kMaxAccumulators = 4; ///< packs of accumulators that fit in registers
+inline constexpr int kMaxRows = 2;         ///< rows of the matrix micro-kernel, each a pack of 16 accumulators
+inline constexpr int kMaxAccumulators = 2; ///< packs of accumulators that fit in registers
 
+// On x86-64 (a processor without AVX2) each lane is a library call anyway: kept out of line, it leaves the kernels small.
+#if defined(__x86_64__)
+#define PAVISE_PORTABLE_FMA [[gnu::noinline]]
+#else
+#define PAVISE_PORTABLE_FMA [[gnu::always_inline]]
+#endif
 template <class T, class V>
-[[gnu::always_inline]] inline V register_fma(V a, V b, V c) {
+PAVISE_PORTABLE_FMA inline V register_fma(V a, V b, V c) {
   V r;
   for (std::size_t i = 0; i < sizeof(V) / sizeof(T); ++i) {
-    r[i] = std::is_same_v<T, float> ? static_cast<T>(__builtin_fmaf(static_cast<float>(a[i]), static_cast<float>(b[i]),
-                                                                   static_cast<float>(c[i])))
-                                    : static_cast<T>(__builtin_fma(static_cast<double>(a[i]), static_cast<double>(b[i]),
-                                                                  static_cast<double>(c[i])));
+    if constexpr (std::is_same_v<T, float>) {
+      r[i] = __builtin_fmaf(a[i], b[i], c[i]);
+    } else {
+      r[i] = __builtin_fma(a[i], b[i], c[i]);
+    }
   }
   return r;
 }
+#undef PAVISE_PORTABLE_FMA
 
 template <class T, class V>
 [[gnu::always_inline]] inline V register_sqrt(V a) {

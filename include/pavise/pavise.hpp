@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT
+// All of the CPU library. What needs another library is opted into: io/safetensors.hpp and io/model_file.hpp (nlohmann-json),
+// data/image_folder.hpp and data/catalog.hpp (stb_image), report/html.hpp (nlohmann-json).
+#pragma once
+
+#include "pavise/attack/attack.hpp"
+#include "pavise/attack/pgd.hpp"
+#include "pavise/attack/threat.hpp"
+#include "pavise/autodiff/autodiff.hpp"
+#include "pavise/core/random.hpp"
+#include "pavise/core/version.hpp"
+#include "pavise/data/cifar.hpp"
+#include "pavise/data/idx.hpp"
+#include "pavise/data/label_noise.hpp"
+#include "pavise/data/loader.hpp"
+#include "pavise/data/npy.hpp"
+#include "pavise/data/synthetic.hpp"
+#include "pavise/defend/adversarial_training.hpp"
+#include "pavise/defend/trainer.hpp"
+#include "pavise/evaluate/interval.hpp"
+#include "pavise/nn/models.hpp"
+#include "pavise/optim/optimizer.hpp"
+#include "pavise/optim/schedule.hpp"
+#include "pavise/report/progress.hpp"
