@@ -24,10 +24,10 @@ struct Spec {
 
 /// What a layer says of itself, so that an evaluation knows how to attack it.
 struct Declaration {
-  bool random = false;           ///< draws random numbers in evaluation mode: attack the expectation
-  bool differentiable = true;    ///< otherwise its backward pass is a substitute
-  double temperature = 1.0;      ///< of the softmax that it was trained with
-  bool rejects = false;          ///< may refuse an input
+  bool random = false;         ///< draws random numbers in evaluation mode: attack the expectation
+  bool differentiable = true;  ///< otherwise its backward pass is a substitute
+  double temperature = 1.0;    ///< of the softmax that it was trained with
+  bool rejects = false;        ///< may refuse an input
 };
 
 /// One layer: a shape in, a shape out, named parameters, and a function of values on the tape. A layer is built once, for one

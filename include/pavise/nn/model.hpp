@@ -23,7 +23,8 @@ class BasicModel {
         input_(input),
         seed_(seed) {
     output_ = net_->build(input, *store_, "");
-    require<ShapeError>(output_.rank() == 1, "model ", name_, ": the last layer gives ", output_, ", expected (classes)");
+    require<ShapeError>(output_.rank() == 1, "model ", name_, ": the last layer gives ", output_,
+                        ", expected (classes)");
     store_->allocate(seed);
   }
 

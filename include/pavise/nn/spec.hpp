@@ -34,7 +34,7 @@ namespace pavise::nn {
 struct SpecLimits {
   static constexpr std::size_t kLength = 1 << 20;  ///< characters
   static constexpr int kDepth = 32;                ///< layers within layers
-  static constexpr std::size_t kLayers = 2000;    ///< in all
+  static constexpr std::size_t kLayers = 2000;     ///< in all
   static constexpr std::size_t kOptions = 64;      ///< of one layer
   static constexpr std::size_t kWord = 1024;       ///< characters of a name, type, key or value
 };
