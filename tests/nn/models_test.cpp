@@ -41,7 +41,8 @@ TEST_CASE("parameters have PyTorch's names and shapes") {
   CHECK(join(names, " ") ==
         "conv1.weight(16,1,4,4) conv1.bias(16) conv2.weight(32,16,4,4) conv2.bias(32) fc1.weight(100,1568) fc1.bias(100) "
         "fc2.weight(10,100) fc2.bias(10)");
-  auto& store = nn::resnet18().parameters();
+  const auto residual = nn::resnet18();
+  auto& store = residual.parameters();
   CHECK(store["conv1.weight"].shape() == Shape{64, 3, 3, 3});
   CHECK(store["bn1.running_var"].shape() == Shape{64});
   CHECK(store["layer2.0.shortcut.0.weight"].shape() == Shape{128, 64, 1, 1});
