@@ -58,8 +58,14 @@ struct Bench {
     adversarial.resize(static_cast<std::size_t>(clean.groups() * clean.size() * 16) + 16);
   }
   defend::Step step() {
-    return {.model = model, .tape = tape, .clean = clean, .adversarial = adversarial, .passes = passes, .totals = totals,
-            .seeds = seeds, .predictions = predictions};
+    return {.model = model,
+            .tape = tape,
+            .clean = clean,
+            .adversarial = adversarial,
+            .passes = passes,
+            .totals = totals,
+            .seeds = seeds,
+            .predictions = predictions};
   }
   const pv::nn::Model& model;
   pv::Tape<float> tape;
@@ -93,7 +99,9 @@ TEST_CASE("trades: loss and gradient") {
 }
 
 TEST_CASE("mart: loss and gradient") {
-  const auto f = [](auto& x, std::int64_t first) { return defend::mart_loss(x[0], x[1], labels_from(first).data(), 6); };
+  const auto f = [](auto& x, std::int64_t first) {
+    return defend::mart_loss(x[0], x[1], labels_from(first).data(), 6);
+  };
   const auto reference = [](Images& x, std::int64_t n) {
     const auto p = softmax(x[0]);
     const auto q = softmax(x[1]);
@@ -168,7 +176,8 @@ TEST_CASE("awp: the update's gradient is taken at w + gamma ||w|| g/||g||, and t
         gg += static_cast<double>(g[i]) * static_cast<double>(g[i]);
       }
       for (std::size_t i = at; i < at + static_cast<std::size_t>(p.size()); ++i) {
-        moved[i] = static_cast<float>(static_cast<double>(before[i]) + 0.1 * std::sqrt(ww / gg) * static_cast<double>(g[i]));
+        moved[i] =
+            static_cast<float>(static_cast<double>(before[i]) + 0.1 * std::sqrt(ww / gg) * static_cast<double>(g[i]));
       }
     }
   }

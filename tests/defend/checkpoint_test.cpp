@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: MIT
+// A run that is killed resumes and ends with the same bits; a checkpoint that is not this run's is refused.
+#include "pavise/defend/checkpoint.hpp"
+
+#include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "defend/small.hpp"
+#include "pavise/defend/defend.hpp"
+
+namespace pv = pavise;
+namespace defend = pavise::defend;
+
+namespace {
+
+/// A directory that is gone at the end.
+struct Scratch {
+  Scratch() {
+    std::string name = (std::filesystem::temp_directory_path() / "pavise-checkpoint-XXXXXX").string();
+    REQUIRE(::mkdtemp(name.data()) != nullptr);
+    path = name;
+  }
+  ~Scratch() { std::filesystem::remove_all(path); }
+  std::string file(const char* name) const { return (path / name).string(); }
+  std::filesystem::path path;
+};
+
+struct Interrupted {};
+
+struct Outcome {
+  std::vector<float> state;
+  defend::History history;
+};
+
+defend::TrainOptions base(const std::string& checkpoint) {
+  return {.epochs = 3,
+          .batch_size = 24,
+          .seed = 5,
+          .average_decay = 0.9,
+          .label_noise = 0.1,
+          .augmentation = {.flip = true},
+          .validation_size = 20,
+          .checkpoint = checkpoint,
+          .checkpoint_interval = 2};
+}
+
+Outcome train(const std::string& name, const defend::TrainOptions& options, double tolerance = 0.2) {
+  auto model = small::network(true);
+  auto strategy = name == "fgsm-rs" ? std::make_shared<defend::Fast>(
+                                          small::threat(), defend::FastOptions{.tolerance = tolerance, .interval = 3})
+                                    : defend::make_defense(name, 0.1, {.steps = 3, .awp_warmup_epochs = 1}).strategy;
+  Outcome out;
+  out.history = defend::Trainer(strategy, options).fit(model, small::images(170));
+  out.state = small::state(model);
+  return out;
+}
+
+void check_same(const Outcome& a, const Outcome& b) {
+  CHECK(small::same_bits(a.state, b.state));
+  REQUIRE(a.history.epochs.size() == b.history.epochs.size());
+  for (std::size_t i = 0; i < a.history.epochs.size(); ++i) {
+    const auto& x = a.history.epochs[i];
+    const auto& y = b.history.epochs[i];
+    CHECK(x.loss == y.loss);
+    CHECK(x.clean == y.clean);
+    CHECK(x.adversarial == y.adversarial);
+    CHECK(x.validation == y.validation);
+    CHECK(x.learning_rate == y.learning_rate);
+    CHECK(x.events == y.events);
+  }
+  CHECK(a.history.updates == b.history.updates);
+  CHECK(a.history.backward_passes == b.history.backward_passes);
+  CHECK(a.history.false_labels == b.history.false_labels);
+}
+
+/// Stops the run, as a signal would between two batches.
+defend::ProgressCallback stop_after(std::int64_t batches) {
+  return [left = batches](const defend::Progress& p) mutable {
+    if (p.images > 0 && --left == 0) {
+      throw Interrupted{};
+    }
+  };
+}
+
+}  // namespace
+
+TEST_CASE("checkpoint: a run that is broken off after any batch ends with the same bits") {
+  for (const std::string name : {"none", "pgd", "free", "fgsm-rs", "awp-trades"}) {
+    CAPTURE(name);
+    const auto whole = train(name, base(""), -1);
+    for (const std::int64_t after : {1, 4, 7, 10, 15, 20, 21}) {
+      CAPTURE(after);
+      const Scratch scratch;
+      auto options = base(scratch.file("run.checkpoint"));
+      options.progress = stop_after(after);
+      CHECK_THROWS_AS(train(name, options, -1), Interrupted);
+      options.progress = {};
+      const bool there = pv::io::is_file(options.checkpoint);
+      const auto resumed = train(name, options, -1);
+      check_same(whole, resumed);
+      CHECK((resumed.history.resumed_at >= 0) == there);
+      if (after >= 4) {
+        CHECK(resumed.history.resumed_at > 0);
+      }
+      const auto again = train(name, options, -1);  // a finished run is not trained again
+      check_same(whole, again);
+      CHECK(again.history.resumed_at == whole.history.updates);
+    }
+  }
+}
+
+TEST_CASE("checkpoint: a process that is killed at any moment resumes and ends with the same bits") {
+  const small::Threads one(1);  // OpenMP's threads do not survive a fork
+  const auto whole = train("pgd", base(""));
+  const Scratch scratch;
+  auto options = base(scratch.file("run.checkpoint"));
+  options.checkpoint_interval = 1;
+  std::int64_t kills = 0;
+  for (int round = 0; round < 12; ++round) {
+    CAPTURE(round);
+    if (round % 4 == 0) {
+      std::filesystem::remove(options.checkpoint);
+    }
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      auto slow = options;
+      slow.progress = [](const defend::Progress&) { std::this_thread::sleep_for(std::chrono::milliseconds(1)); };
+      try {
+        train("pgd", slow);
+      } catch (...) {
+        ::_exit(1);
+      }
+      ::_exit(0);
+    }
+    const auto word = pv::random_block({.seed = 9, .purpose = pv::Purpose::test}, static_cast<std::uint32_t>(round))[0];
+    std::this_thread::sleep_for(std::chrono::microseconds(1000 + word % 80000));
+    ::kill(child, SIGKILL);
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK_FALSE((WIFEXITED(status) && WEXITSTATUS(status) == 1));  // it never refuses its own checkpoint
+    kills += WIFSIGNALED(status) ? 1 : 0;
+    if (round % 4 == 3) {
+      check_same(whole, train("pgd", options));
+    }
+  }
+  MESSAGE("killed ", kills, " of 12 processes before they were done");
+  CHECK(kills > 0);
+}
+
+TEST_CASE("checkpoint: one of another run is refused, and names what differs") {
+  const Scratch scratch;
+  const auto options = base(scratch.file("run.checkpoint"));
+  train("none", options);
+  const auto refuse = [&](const std::string& name, const std::function<void(defend::TrainOptions&)>& change,
+                          const std::string& words) {
+    auto other = options;
+    change(other);
+    try {
+      train(name, other);
+      FAIL("the checkpoint of another run was taken: ", words);
+    } catch (const pv::IoError& e) {
+      CAPTURE(std::string(e.what()));
+      CHECK(std::string(e.what()).find(words) != std::string::npos);
+      CHECK(std::string(e.what()).find(options.checkpoint) == 0);
+    }
+  };
+  refuse(
+      "pgd", [](auto&) {}, "it has \"defense: none\", this run has \"defense: pgd\"");
+  refuse(
+      "none", [](auto& o) { o.seed = 6; }, "\"seed: 5\"");
+  refuse(
+      "none", [](auto& o) { o.epochs = 4; }, "\"epochs: 3\", this run has \"epochs: 4\"");
+  refuse(
+      "none", [](auto& o) { o.custom_schedule = [](auto, auto) { return 0.01; }; }, "schedule");
+  refuse(
+      "none", [](auto& o) { o.label_noise = 0.2; }, "label_noise");
+  refuse(
+      "none", [](auto& o) { o.validation_size = 21; }, "validation_size");
+  auto model = small::network(true, 1);
+  const auto fit = [&](const pv::data::Dataset& set) {
+    defend::Trainer(std::make_shared<defend::Standard>(), options).fit(model, set);
+  };
+  CHECK_THROWS_WITH_AS(fit(small::images(170)), doctest::Contains("initial weights"), pv::IoError);
+  auto same = small::network(true);
+  const auto other_images = [&] {
+    defend::Trainer(std::make_shared<defend::Standard>(), options).fit(same, small::images(170, 2));
+  };
+  CHECK_THROWS_WITH_AS(other_images(), doctest::Contains("training set"), pv::IoError);
+  auto anew = options;
+  anew.resume = false;
+  anew.seed = 6;
+  CHECK(train("none", anew).history.resumed_at == -1);
+}
+
+TEST_CASE("checkpoint: every byte counts") {
+  const Scratch scratch;
+  auto options = base(scratch.file("run.checkpoint"));
+  options.epochs = 1;
+  train("none", options);
+  const auto good = pv::io::read_file(options.checkpoint);
+  REQUIRE(good.size() > 2000);
+  const auto refused = [&](const std::vector<std::uint8_t>& bytes) {
+    pv::io::write_atomically(options.checkpoint, std::span<const std::uint8_t>(bytes));
+    CHECK_THROWS_AS(train("none", options), pv::IoError);
+  };
+  for (std::size_t i = 0; i < good.size(); i += i < 40 ? 1 : 997) {
+    CAPTURE(i);
+    auto bad = good;
+    bad[i] ^= 0x10;
+    refused(bad);
+  }
+  for (const std::size_t n :
+       {std::size_t{0}, std::size_t{7}, std::size_t{23}, std::size_t{24}, good.size() / 2, good.size() - 1}) {
+    CAPTURE(n);
+    refused({good.begin(), good.begin() + static_cast<std::ptrdiff_t>(n)});
+  }
+  auto longer = good;
+  longer.push_back(0);
+  refused(longer);
+  pv::io::write_atomically(options.checkpoint, std::span<const std::uint8_t>(good));
+  CHECK(train("none", options).history.resumed_at == 7);
+}
+
+TEST_CASE("checkpoint: a state reads back, and nothing else does") {
+  defend::StateWriter out;
+  out.put("number", std::int64_t{-7});
+  const float values[] = {1.5f, -2.0f};
+  out.put("values", std::span<const float>(values));
+  out.put("text", std::string_view("hello"));
+  const auto& bytes = out.bytes();
+  defend::StateReader in("file", bytes);
+  CHECK(in.get<std::int64_t>("number") == -7);
+  CHECK(in.get_vector<float>("values") == std::vector<float>{1.5f, -2.0f});
+  CHECK(in.text("text") == "hello");
+  in.expect_end();
+  const auto reader = [&] { return defend::StateReader("file", bytes); };
+  CHECK_THROWS_AS(reader().get<std::int64_t>("other"), pv::IoError);
+  CHECK_THROWS_AS(reader().get<std::int32_t>("number"), pv::IoError);
+  CHECK_THROWS_AS(reader().expect_end(), pv::IoError);
+  for (std::size_t n = 0; n < 31; ++n) {
+    defend::StateReader cut("file", std::span(bytes).first(n));
+    CHECK_THROWS_AS(cut.get<std::int64_t>("number"), pv::IoError);
+  }
+}
