@@ -52,7 +52,7 @@ inline void gemm_tile(const T* weight, const TapClass& taps, const T* in, std::p
       const std::ptrdiff_t at = r * out_row + q * out_step;
       P y = sum[q][r];
       if (e.relu) {
-        y = max(y, zero);
+        y = max(zero, y);  // keeps NaN
       }
       if (mask != nullptr) {
         y = select(P::load(mask + at) > zero, y, zero);
@@ -103,6 +103,9 @@ inline void gemm_run(const T* weight, const TapClass& taps, const PointRun& run,
 template <class T, int Rows>
 inline void gemm_rows(int rows, const T* weight, const GatherPlan& plan, std::int32_t first_run, std::int32_t last_run,
                       const T* in, T* out, const T* bias, const T* mask, const Epilogue<T>& e) {
+  if (rows == 0) {
+    return;
+  }
   if constexpr (Rows > 1) {
     if (rows < Rows) {
       gemm_rows<T, Rows - 1>(rows, weight, plan, first_run, last_run, in, out, bias, mask, e);
@@ -177,7 +180,7 @@ inline void gemv_points(const RowTile* tile, const T* packed, const GatherPlan& 
         const std::int64_t at = at0 + k * plan.out_row;
         T y = sums[r * Points + q][k];
         if (e.relu) {
-          y = y > T{0} ? y : T{0};
+          y = T{0} > y ? T{0} : y;
         }
         if (mask != nullptr) {
           y = mask[at] > T{0} ? y : T{0};
@@ -217,7 +220,7 @@ inline void few_rows_run(const T* weight, const TapClass& taps, const PointRun& 
       sum[r].store(y);
       for (std::int32_t k = 0; k < n; ++k) {
         const std::int64_t at = r * out_row + run.out + (i + k) * run.out_step;
-        y[k] = e.relu && !(y[k] > T{0}) ? T{0} : y[k];
+        y[k] = e.relu && T{0} > y[k] ? T{0} : y[k];
         y[k] = mask != nullptr && !(mask[at] > T{0}) ? T{0} : y[k];
         out[at] = e.accumulate ? y[k] + out[at] : y[k];
       }

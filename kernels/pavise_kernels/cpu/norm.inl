@@ -133,7 +133,7 @@ inline void affine_lanes(const T* x, T* y, std::int64_t n, T mean, T scale, T sh
   const P b = P::broadcast(shift);
   for (std::int64_t i = 0; i < n; ++i) {
     const P v = fma(P::load(x + i * L) - m, a, b);
-    (relu ? max(v, zero) : v).store(y + i * L);
+    (relu ? max(zero, v) : v).store(y + i * L);
   }
 }
 
@@ -259,7 +259,7 @@ inline void row_norm_lanes(const RowNorm& n, const T* x, T* y, const T* gamma, c
       const P shift = beta != nullptr ? P::broadcast(beta[k]) : zero;
       for (std::int64_t i = b * n.positions; i < (b + 1) * n.positions; ++i) {
         const P v = fma(P::load(x + i * L) - m, scale, shift);
-        (relu ? max(v, zero) : v).store(y + i * L);
+        (relu ? max(zero, v) : v).store(y + i * L);
       }
     }
   }

@@ -36,11 +36,11 @@ template <int L>
   }
 }
 
-/// Uniform in (0,1): the centre of one of 2^24 cells.
+/// Uniform in (0,1): the centre of one of 2^23 cells, so that a float holds it exactly and neither end occurs.
 template <int L>
 [[gnu::always_inline]] inline Pack<float, L> unit_interval(Pack<std::uint32_t, L> word) {
-  const auto cell = convert<float>(bits<std::int32_t>(word >> 8));
-  return fma(cell, 0x1p-24f, Pack<float, L>::broadcast(0x1p-25f));
+  const auto cell = convert<float>(bits<std::int32_t>(word >> 9));
+  return fma(cell, 0x1p-23f, Pack<float, L>::broadcast(0x1p-24f));
 }
 
 /// Two independent standard normals from two words (Box and Muller, 1958).

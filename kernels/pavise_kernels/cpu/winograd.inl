@@ -107,7 +107,7 @@ inline void winograd_output(const WinogradShape& s, const float* sums, std::int6
       const std::int64_t at = ((y + i) * s.width + x + j) * L;
       P v = t[j] + b;
       if (e.relu) {
-        v = max(v, zero);
+        v = max(zero, v);  // keeps NaN
       }
       if (mask != nullptr) {
         v = select(P::load(mask + at) > zero, v, zero);
