@@ -258,14 +258,14 @@ TEST_CASE("free: one pass gives both gradients, and the perturbation goes on") {
 TEST_CASE("presets: every defence trains, names itself, and its recipe rebuilds it") {
   const auto train = small::images(220);
   const auto test = small::images(300, 2);
-  auto plain = small::network(true);
-  defend::TrainOptions o{.epochs = 8, .batch_size = 50, .learning_rate = 0.02};
+  auto plain = small::network();
+  defend::TrainOptions o{.epochs = 15, .batch_size = 50, .learning_rate = 0.02};
   defend::Trainer(std::make_shared<defend::Standard>(), o).fit(plain, train);
   const double floor = small::robust(plain, test);
   for (const auto name : defend::defense_names()) {
     CAPTURE(std::string(name));
     const auto defense = defend::make_defense(name, 0.1, {.awp_warmup_epochs = 1});
-    auto model = small::network(true);
+    auto model = small::network();
     o.gaussian_sigma = defense.gaussian_sigma;
     const auto history = defend::Trainer(defense.strategy, o).fit(model, train);
     CHECK(history.epochs.back().loss < history.epochs.front().loss);
@@ -274,7 +274,7 @@ TEST_CASE("presets: every defence trains, names itself, and its recipe rebuilds 
       CHECK(defense.strategy->name() == (name == "awp" ? "awp-pgd" : name));
     }
     CHECK(defense.strategy->recipe().front().first == "defense");
-    CHECK(history.updates == 8 * 5 * (name == "free" ? 8 : 1));
+    CHECK(history.updates == 15 * 5 * (name == "free" ? 8 : 1));
   }
   CHECK(defend::make_defense("gaussian", 0.1).gaussian_sigma == 0.25);
   try {

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: MIT
+// Steps, projections and random starts (attack/threat.hpp, kernels attack_step.inl) against plain loops in double.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "pavise/attack/threat.hpp"
+#include "pavise/core/philox.hpp"
+#include "pavise/core/tensor.hpp"
+
+namespace pv = pavise;
+using pv::attack::Norm;
+using pv::attack::Threat;
+
+namespace {
+
+using Doubles = std::vector<double>;
+
+double draw(std::uint32_t which, std::int64_t lane, std::int64_t e, double low, double high) {
+  const pv::RandomKey key{
+      .seed = 7, .purpose = pv::Purpose::test, .image = static_cast<std::uint32_t>(lane), .iteration = which};
+  return low + (high - low) *
+                   (static_cast<double>(pv::random_block(key, static_cast<std::uint32_t>(e))[0] >> 8) + 0.5) * 0x1p-24;
+}
+
+double norm_of(Norm norm, const Doubles& d) {
+  double sum = 0;
+  for (const double v : d) {
+    sum = norm == Norm::linf ? std::max(sum, std::abs(v)) : norm == Norm::l1 ? sum + std::abs(v) : sum + v * v;
+  }
+  return norm == Norm::l2 ? std::sqrt(sum) : sum;
+}
+
+/// The nearest point of the ball to d (no box): exact, by sorting in L1 (Duchi et al. 2008).
+Doubles project(Norm norm, Doubles d, double epsilon) {
+  if (norm == Norm::linf) {
+    for (auto& v : d) {
+      v = std::clamp(v, -epsilon, epsilon);
+    }
+  } else if (norm_of(norm, d) > epsilon) {
+    if (norm == Norm::l2) {
+      const double n = norm_of(norm, d);
+      for (auto& v : d) {
+        v *= epsilon / n;
+      }
+      return d;
+    }
+    Doubles sorted;
+    for (const double v : d) {
+      sorted.push_back(std::abs(v));
+    }
+    std::sort(sorted.rbegin(), sorted.rend());
+    double sum = 0, threshold = 0;
+    for (std::size_t i = 0; i < sorted.size(); ++i) {
+      sum += sorted[i];
+      const double t = (sum - epsilon) / static_cast<double>(i + 1);
+      threshold = t <= sorted[i] ? t : threshold;
+    }
+    for (auto& v : d) {
+      v = std::copysign(std::max(std::abs(v) - threshold, 0.0), v);
+    }
+  }
+  return d;
+}
+
+/// One group of images: [n][lanes].
+struct Group {
+  Group(std::int64_t n_, int lanes_) : n(n_), lanes(lanes_), values(static_cast<std::size_t>((n_ + 2) * lanes_) + 16) {}
+  template <class F>
+  Group& fill(const F& f) {
+    for (std::int64_t e = 0; e < n; ++e) {
+      for (int lane = 0; lane < lanes; ++lane) {
+        values[static_cast<std::size_t>(e * lanes + lane)] = static_cast<float>(f(lane, e));
+      }
+    }
+    return *this;
+  }
+  Doubles image(int lane) const {
+    Doubles out;
+    for (std::int64_t e = 0; e < n; ++e) {
+      out.push_back(static_cast<double>(values[static_cast<std::size_t>(e * lanes + lane)]));
+    }
+    return out;
+  }
+  float* data() { return values.data(); }
+  std::int64_t n;
+  int lanes;
+  pv::AlignedVector<float> values;
+};
+
+Doubles minus(const Doubles& a, const Doubles& b) {
+  Doubles out;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    out.push_back(a[i] - b[i]);
+  }
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("projection: the nearest point of the ball, clipped to the box") {
+  for (const Norm norm : {Norm::linf, Norm::l2, Norm::l1}) {
+    for (const int lanes : {16, 1}) {
+      for (const std::int64_t n : {1, 2, 7, 48}) {
+        for (const double epsilon : {0.0, 0.05, 0.4, 0.9}) {
+          CAPTURE(std::string(pv::attack::norm_name(norm)));
+          CAPTURE(lanes);
+          CAPTURE(n);
+          CAPTURE(epsilon);
+          const Threat threat(norm, epsilon);
+          Group center(n, lanes), x(n, lanes);
+          center.fill([](auto lane, auto e) { return draw(0, lane, e, 0, 1); });
+          x.fill([](auto lane, auto e) { return draw(1, lane, e, -0.5, 1.5); });
+          const Group before = x;
+          pv::attack::step(threat, x.data(), nullptr, center.data(), n, lanes, 0);
+          for (int lane = 0; lane < lanes; ++lane) {
+            const auto c = center.image(lane);
+            const auto d = project(norm, minus(before.image(lane), c), epsilon);
+            const auto got = x.image(lane);
+            double worst = 0;
+            for (std::size_t e = 0; e < d.size(); ++e) {
+              worst = std::max(worst, std::abs(got[e] - std::clamp(c[e] + d[e], 0.0, 1.0)));
+              CHECK((got[e] >= 0 && got[e] <= 1));
+            }
+            CHECK(worst < 3e-6);
+            CHECK(norm_of(norm, minus(got, c)) <= epsilon + 2e-6);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("projection: no point of the ball is nearer") {
+  // Brute force in two dimensions, in a wide box.
+  for (const Norm norm : {Norm::linf, Norm::l2, Norm::l1}) {
+    CAPTURE(std::string(pv::attack::norm_name(norm)));
+    const Threat threat(norm, 0.5, -10, 10);
+    Group center(2, 16), x(2, 16);
+    center.fill([](auto, auto) { return 0.0; });
+    x.fill([](auto lane, auto e) { return draw(2, lane, e, -1.5, 1.5); });
+    const Group before = x;
+    pv::attack::step(threat, x.data(), nullptr, center.data(), 2, 16, 0);
+    for (int lane = 0; lane < 16; ++lane) {
+      const auto from = before.image(lane);
+      const double got = norm_of(Norm::l2, minus(x.image(lane), from));
+      double best = 1e9;
+      for (int i = -100; i <= 100; ++i) {
+        for (int j = -100; j <= 100; ++j) {
+          const Doubles p{0.005 * i, 0.005 * j};
+          best = norm_of(norm, p) <= 0.5 ? std::min(best, norm_of(Norm::l2, minus(p, from))) : best;
+        }
+      }
+      CHECK(got <= best + 1e-6);
+      CHECK(got >= best - 0.01);  // the grid's resolution
+    }
+  }
+}
+
+TEST_CASE("step: along the sign, the gradient, the largest coordinate") {
+  constexpr std::int64_t kN = 9;
+  for (const int lanes : {16, 1}) {
+    CAPTURE(lanes);
+    Group center(kN, lanes), gradient(kN, lanes);
+    center.fill([](auto lane, auto e) { return draw(3, lane, e, 0.3, 0.7); });
+    gradient.fill([](auto lane, auto e) { return e == 4 ? 0.0 : draw(4, lane, e, -1, 1); });
+    for (const Norm norm : {Norm::linf, Norm::l2, Norm::l1}) {
+      CAPTURE(std::string(pv::attack::norm_name(norm)));
+      Group x = center;
+      pv::attack::step(Threat(norm, 0.2), x.data(), gradient.data(), center.data(), kN, lanes, 0.1);
+      for (int lane = 0; lane < lanes; ++lane) {
+        const auto g = gradient.image(lane);
+        const auto d = minus(x.image(lane), center.image(lane));
+        std::size_t largest = 0;
+        for (std::size_t e = 0; e < g.size(); ++e) {
+          largest = std::abs(g[e]) > std::abs(g[largest]) ? e : largest;
+        }
+        for (std::size_t e = 0; e < g.size(); ++e) {
+          const double sign = g[e] > 0 ? 1 : g[e] < 0 ? -1 : 0;
+          const double expected = norm == Norm::linf ? 0.1 * sign
+                                  : norm == Norm::l2 ? 0.1 * g[e] / norm_of(Norm::l2, g)
+                                                     : (e == largest ? 0.1 * sign : 0.0);
+          CHECK(d[e] == doctest::Approx(expected).epsilon(1e-5).scale(1));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("random start: within ball and box, mean 0, keyed by the image and not by its lane") {
+  constexpr std::int64_t kN = 12;
+  for (const Norm norm : {Norm::linf, Norm::l2, Norm::l1}) {
+    CAPTURE(std::string(pv::attack::norm_name(norm)));
+    const Threat wide(norm, 0.3, -5, 5);
+    Group center(kN, 16);
+    center.fill([](auto, auto) { return 0.5; });
+    double sum = 0, largest = 0, mean_norm = 0;
+    constexpr std::uint32_t kGroups = 200;
+    for (std::uint32_t group = 0; group < kGroups; ++group) {
+      std::uint32_t ids[16];
+      std::uint32_t restarts[16] = {};
+      for (std::uint32_t lane = 0; lane < 16; ++lane) {
+        ids[lane] = group * 16 + lane;
+      }
+      Group x(kN, 16);
+      pv::attack::random_start(wide, x.data(), center.data(), kN, 16, {3, 5, 1, ids, restarts});
+      for (int lane = 0; lane < 16; ++lane) {
+        const auto d = minus(x.image(lane), center.image(lane));
+        const double size = norm_of(norm, d);
+        CHECK(size <= 0.3 + 1e-6);
+        largest = std::max(largest, size);
+        mean_norm += size / (16 * kGroups);
+        for (const double v : d) {
+          sum += v;
+        }
+      }
+      if (group == 0) {
+        // The same image alone, and in another lane beside others.
+        for (int lane = 0; lane < 16; ++lane) {
+          Group alone(kN, 1), one(kN, 1);
+          one.fill([](auto, auto) { return 0.5; });
+          pv::attack::random_start(wide, alone.data(), one.data(), kN, 1, {3, 5, 1, ids + lane, restarts});
+          CHECK(alone.image(0) == x.image(lane));
+        }
+        std::uint32_t reversed[16];
+        std::reverse_copy(ids, ids + 16, reversed);
+        Group y(kN, 16);
+        pv::attack::random_start(wide, y.data(), center.data(), kN, 16, {3, 5, 1, reversed, restarts});
+        CHECK(y.image(3) == x.image(12));
+        restarts[2] = 1;
+        Group z(kN, 16);
+        pv::attack::random_start(wide, z.data(), center.data(), kN, 16, {3, 5, 1, ids, restarts});
+        CHECK(z.image(2) != x.image(2));
+        CHECK(z.image(1) == x.image(1));
+      }
+    }
+    // 38,400 draws of at most 0.3: four standard errors of the mean are at most 0.0062, in L1 much less.
+    CHECK(std::abs(sum / (16.0 * kGroups * kN)) < 0.004);
+    CHECK(largest > 0.28);
+    // A uniform point of a ball in n dimensions has a mean distance of n/(n+1) radii, in any of the norms.
+    CHECK(mean_norm == doctest::Approx(0.3 * kN / (kN + 1)).epsilon(0.01));
+
+    const Threat tight(norm, 0.3);
+    Group corner(kN, 16), x(kN, 16);
+    corner.fill([](auto, auto e) { return e % 2 == 0 ? 0.0 : 1.0; });
+    std::uint32_t ids[16] = {};
+    const std::uint32_t restarts[16] = {};
+    ids[5] = 9;
+    pv::attack::random_start(tight, x.data(), corner.data(), kN, 16, {3, 5, 1, ids, restarts});
+    for (int lane = 0; lane < 16; ++lane) {
+      for (const double v : x.image(lane)) {
+        CHECK((v >= 0 && v <= 1));
+      }
+    }
+  }
+}
+
+TEST_CASE("distances: of each lane, in the threat's norm") {
+  Group center(7, 16), x(7, 16);
+  center.fill([](auto lane, auto e) { return draw(5, lane, e, 0, 1); });
+  x.fill([](auto lane, auto e) { return draw(6, lane, e, 0, 1); });
+  for (const Norm norm : {Norm::linf, Norm::l2, Norm::l1}) {
+    alignas(64) float out[16];
+    pv::attack::distances(Threat(norm, 0.1), x.data(), center.data(), 7, 16, out);
+    for (int lane = 0; lane < 16; ++lane) {
+      CHECK(static_cast<double>(out[lane]) == doctest::Approx(norm_of(norm, minus(x.image(lane), center.image(lane)))));
+    }
+  }
+}
+
+TEST_CASE("threat: what is not a radius of these pixels is refused") {
+  CHECK_THROWS_WITH_AS(pv::attack::linf(8), doctest::Contains("8/255"), pv::ValueError);
+  CHECK_NOTHROW(pv::attack::linf(8, 0, 255));
+  CHECK_NOTHROW(pv::attack::l2(8));  // an L2 radius may exceed the box
+  CHECK_THROWS_AS(pv::attack::linf(-0.1), pv::ValueError);
+  CHECK_THROWS_AS(pv::attack::l2(std::nan("")), pv::ValueError);
+  CHECK_THROWS_AS(pv::attack::l1(0.1, 1, 0), pv::ValueError);
+  CHECK_THROWS_AS(pv::attack::linf(0.5).with_epsilon(2), pv::ValueError);
+  CHECK(pv::attack::parse_norm("l2") == Norm::l2);
+  CHECK_THROWS_WITH_AS(pv::attack::parse_norm("l3"), "unknown norm l3, expected linf, l2 or l1", pv::ValueError);
+}
