@@ -4,7 +4,6 @@
 #include <filesystem>
 #include <map>
 #include <memory>
-#include <optional>
 
 #include "common.hpp"
 #include "pavise/data/catalog.hpp"
@@ -13,7 +12,7 @@
 #include "pavise/io/model_file.hpp"
 #include "pavise/nn/models.hpp"
 #include "pavise/nn/summary.hpp"
-#include "pavise/report/progress.hpp"
+#include "pavise/report/training_progress.hpp"
 
 namespace pavise::program {
 namespace {
@@ -60,35 +59,6 @@ std::string default_out(const Options& o) {
   return (std::filesystem::path(o.runs.empty() ? "." : o.runs) / (o.defense + ".safetensors")).string();
 }
 
-/// A progress bar for each epoch.
-class Bars {
- public:
-  void operator()(const defend::Progress& p) {
-    if (!bar_ || p.epoch != epoch_) {
-      finish();
-      epoch_ = p.epoch;
-      bar_.emplace(concat(p.name, " epoch ", p.epoch + 1, "/", p.epochs), p.images_of_epoch);
-      if (p.images_done > p.images) {  // a run that goes on in the middle of an epoch
-        bar_->advance(p.images_done - p.images);
-      }
-    }
-    bar_->advance(p.images);
-    char note[64];
-    std::snprintf(note, sizeof note, "loss %.3f accuracy %.1f %%", p.loss, 100.0 * p.accuracy);
-    bar_->note(note);
-  }
-  void finish() {
-    if (bar_) {
-      bar_->finish();
-      bar_.reset();
-    }
-  }
-
- private:
-  std::optional<report::ProgressBar> bar_;
-  std::int64_t epoch_ = -1;
-};
-
 void run_train(Options o) {
   o.apply();
   const std::string out = o.out.empty() ? default_out(o) : o.out;
@@ -122,14 +92,12 @@ void run_train(Options o) {
     std::printf("%s\n", nn::summary(model).c_str());
   }
 
-  Bars bars;
   if (!o.quiet) {
-    o.train.progress = [&](const defend::Progress& p) { bars(p); };
+    o.train.progress = report::progress();
   }
   const Stopwatch watch;
   defend::Trainer trainer(defense.strategy, o.train);
   const defend::History history = trainer.fit(model, split.train);
-  bars.finish();
   const double seconds = watch.seconds();
 
   const std::string label = o.label.empty() ? o.defense : o.label;

@@ -90,7 +90,7 @@ struct RunOptions {
   std::int64_t restarts = 1;
   std::uint64_t seed = 0;
   bool stop_at_success = true;  ///< further restarts only for images that stand; else all, and the largest loss wins
-  std::function<void(std::int64_t images)> progress;  ///< called with images (times restarts) newly done; any thread
+  std::function<void(std::int64_t images)> progress = {};  ///< called with images (times restarts) newly done; any thread
 };
 
 namespace detail {

@@ -19,6 +19,7 @@ struct PgdOptions {
   double step_size = 0.0;
   bool random_start = true;
   bool targeted = false;   ///< labels are targets, and the loss is minimised
+  double l1_sparsity = kL1Sparsity;  ///< L1: share of the coordinates that a step moves, at least one of them
   Loss loss = {};          ///< default: cross-entropy
   std::string name = "pgd";
 };
@@ -32,6 +33,8 @@ class Pgd : public Attack {
  public:
   explicit Pgd(Threat threat, PgdOptions options = {}) : Attack(threat), options_(std::move(options)) {
     require(options_.steps >= 1, options_.name, ": ", options_.steps, " steps, expected 1 or more");
+    require(options_.l1_sparsity >= 0.0 && options_.l1_sparsity <= 1.0, options_.name, ": L1 sparsity ", options_.l1_sparsity,
+            ", expected 0 to 1");
     require(options_.step_size >= 0.0, options_.name, ": step size ", options_.step_size, ", expected 0 or more");
     if (options_.step_size == 0.0) {
       options_.step_size = 2.5 * threat.epsilon / static_cast<double>(options_.steps);
@@ -59,7 +62,7 @@ class Pgd : public Attack {
       const Var<float> loss =
           options_.loss ? options_.loss(logits, clean.labels(group)) : cross_entropy(logits, clean.labels(group));
       tape.backward(loss);
-      step(threat(), adversarial, tape.input_gradient(x), center, n, lanes, alpha);
+      step(threat(), adversarial, tape.input_gradient(x), center, n, lanes, alpha, static_cast<float>(options_.l1_sparsity));
     }
     passes.forward += options_.steps * clean.valid(group);
     passes.backward += options_.steps * clean.valid(group);
@@ -94,6 +97,7 @@ inline Pgd fgsm(Threat threat, PgdOptions options = {}) {
   options.name = "fgsm";
   options.steps = 1;
   options.random_start = false;
+  options.l1_sparsity = 0.0;
   options.step_size = options.step_size > 0.0 ? options.step_size : threat.epsilon;
   return Pgd(threat, std::move(options));
 }

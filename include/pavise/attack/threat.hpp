@@ -66,7 +66,7 @@ inline void step(const Threat& threat, float* x, const float* gradient, const fl
   const auto e = static_cast<float>(threat.epsilon);
   const auto lo = static_cast<float>(threat.low);
   const auto hi = static_cast<float>(threat.high);
-  kernels::run([&](auto isa) {
+  kernels::run_light([&](auto isa) {
     switch (threat.norm) {
       case Norm::linf:
         return linf_step<float>(isa, x, gradient, center, n, lanes, a, e, lo, hi);
@@ -90,7 +90,7 @@ inline void random_start(const Threat& threat, float* x, const float* center, st
   const auto lo = static_cast<float>(threat.low);
   const auto hi = static_cast<float>(threat.high);
   const std::int64_t draws = random_start_size(threat, n);
-  kernels::run([&](auto isa) {
+  kernels::run_light([&](auto isa) {
     switch (threat.norm) {
       case Norm::linf:
         random_uniform<float>(isa, x, draws, lanes, keys);
@@ -107,7 +107,7 @@ inline void random_start(const Threat& threat, float* x, const float* center, st
 
 /// out[lane] = distance of the lane's image from its center, in the threat's norm.
 inline void distances(const Threat& threat, const float* x, const float* center, std::int64_t n, int lanes, float* out) {
-  kernels::run([&](auto isa) { distance<float>(isa, x, center, n, lanes, static_cast<int>(threat.norm), out); });
+  kernels::run_light([&](auto isa) { distance<float>(isa, x, center, n, lanes, static_cast<int>(threat.norm), out); });
 }
 
 }  // namespace pavise::attack

@@ -87,7 +87,7 @@ void binary_gradient(Tape<T>& t, const BroadcastLoops& loops, Var<T> a, Var<T> b
   const std::int64_t b_step = b.shared() ? 0 : b.size() * lanes;
   if (to.shared()) {
     parallel_chunks(to.size(), 16, [&](std::int64_t begin, std::int64_t end) {
-      kernels::run([&](auto isa) {
+      kernels::run_light([&](auto isa) {
         binary_backward_shared<F, Operand, T>(isa, kept, summed, {a.data(), a_step}, {b.data(), b_step}, t.gradient(y),
                                               y.size() * lanes, t.groups(), target.data, begin, end);
       });
@@ -97,7 +97,7 @@ void binary_gradient(Tape<T>& t, const BroadcastLoops& loops, Var<T> a, Var<T> b
   const bool contiguous = !a.shared() && !b.shared() && a.shape() == b.shape();
   const std::int64_t n = to.size() * lanes;
   t.each_group([&](std::int64_t g) {
-    kernels::run([&](auto isa) {
+    kernels::run_light([&](auto isa) {
       if (contiguous) {
         binary_backward_contiguous<F, Operand, T>(isa, a.data(g), b.data(g), t.gradient(y, g), target.data + g * n, n,
                                                   target.accumulate);
@@ -117,7 +117,7 @@ Var<T> binary(const char* name, Var<T> a, Var<T> b) {
   Var<T> y = tape.result(name, shape, {a, b});
   const bool contiguous = !a.shared() && !b.shared() && a.shape() == b.shape();
   tape.each_group([&](std::int64_t g) {
-    kernels::run([&](auto isa) {
+    kernels::run_light([&](auto isa) {
       if (contiguous) {
         binary_forward_contiguous<F, T>(isa, a.data(g), b.data(g), y.data(g), y.size() * tape.lanes());
       } else {

@@ -62,7 +62,7 @@ Var<T> dropout(Var<T> x, double rate, std::uint32_t layer) {
   Var<T> y = tape.result("dropout", x.shape(), {x});
   const detail::LayerKeys<T> keys(tape, Purpose::dropout, layer);
   tape.each_group([&](std::int64_t g) {
-    kernels::run([&](auto isa) {
+    kernels::run_light([&](auto isa) {
       dropout<T>(isa, x.data(g), y.data(g), x.size(), threshold, scale, keys.of(tape, g), false, nullptr, tape.lanes());
     });
   });
@@ -70,7 +70,7 @@ Var<T> dropout(Var<T> x, double rate, std::uint32_t layer) {
     const auto target = t.target(x, true);
     const std::int64_t step = x.size() * t.lanes();
     t.each_group([&](std::int64_t g) {
-      kernels::run([&](auto isa) {
+      kernels::run_light([&](auto isa) {
         dropout<T>(isa, t.gradient(y, g), target.data + g * step, x.size(), threshold, scale, keys.of(t, g),
                    target.accumulate, target.mask != nullptr ? target.mask + g * step : nullptr, t.lanes());
       });

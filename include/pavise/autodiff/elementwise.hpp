@@ -21,12 +21,12 @@ Var<T> spread(Var<T> x) {
   Var<T> y = tape.result("spread", x.shape(), {x});
   const std::int64_t size = x.size();
   tape.each_group([&](std::int64_t g) {
-    kernels::run([&](auto isa) { spread_forward<T>(isa, x.data(), y.data(g), size, tape.lanes()); });
+    kernels::run_light([&](auto isa) { spread_forward<T>(isa, x.data(), y.data(g), size, tape.lanes()); });
   });
   tape.on_backward(y, [=](Tape<T>& t) {
     T* dx = t.target(x).data;
     parallel_chunks(size, 64, [&](std::int64_t begin, std::int64_t end) {
-      kernels::run([&](auto isa) { spread_backward<T>(isa, t.gradient(y), size, t.groups(), dx, begin, end); });
+      kernels::run_light([&](auto isa) { spread_backward<T>(isa, t.gradient(y), size, t.groups(), dx, begin, end); });
     });
   });
   return y;
@@ -41,12 +41,12 @@ Var<T> unary(const char* name, Var<T> x, T a = 0, T b = 0) {
   Var<T> y = tape.result(name, x.shape(), {x});
   const std::int64_t n = x.size() * tape.lanes();
   tape.each_group([&](std::int64_t g) {
-    kernels::run([&](auto isa) { unary_forward<F, T>(isa, x.data(g), y.data(g), n, a, b); });
+    kernels::run_light([&](auto isa) { unary_forward<F, T>(isa, x.data(g), y.data(g), n, a, b); });
   });
   tape.on_backward(y, [=](Tape<T>& t) {
     const auto target = t.target(x);
     t.each_group([&](std::int64_t g) {
-      kernels::run([&](auto isa) {
+      kernels::run_light([&](auto isa) {
         unary_backward<F, T>(isa, x.data(g), y.data(g), t.gradient(y, g), target.data + g * n, n, a, b,
                              target.accumulate);
       });

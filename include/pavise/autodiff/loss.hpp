@@ -63,7 +63,7 @@ Var<T> cross_entropy(Var<T> logits, const std::int32_t* labels, std::type_identi
                  : nullptr;
   const T inverse = T{1} / temperature;
   tape.each_group([&](std::int64_t g) {
-    kernels::run([&](auto isa) {
+    kernels::run_light([&](auto isa) {
       cross_entropy_forward<T>(isa, logits.data(g), own + g * lanes, y.data(g),
                                saved != nullptr ? saved + g * saved_size : nullptr, classes, smoothing, inverse, lanes);
     });
@@ -71,7 +71,7 @@ Var<T> cross_entropy(Var<T> logits, const std::int32_t* labels, std::type_identi
   tape.on_backward(y, [=](Tape<T>& t) {
     const auto target = t.target(logits);
     t.each_group([&](std::int64_t g) {
-      kernels::run([&](auto isa) {
+      kernels::run_light([&](auto isa) {
         cross_entropy_backward<T>(isa, saved + g * saved_size, own + g * lanes, t.gradient(y, g),
                                   target.data + g * classes * lanes, classes, smoothing, inverse, target.accumulate,
                                   lanes);
@@ -95,13 +95,13 @@ Var<T> loss_of_two(const char* name, Var<T> a, Var<T> b, Forward forward, Backwa
   Tape<T>& tape = a.tape();
   Var<T> y = tape.result(name, {}, {a, b});
   tape.each_group(
-      [&](std::int64_t g) { kernels::run([&](auto isa) { forward(isa, a.data(g), b.data(g), y.data(g)); }); });
+      [&](std::int64_t g) { kernels::run_light([&](auto isa) { forward(isa, a.data(g), b.data(g), y.data(g)); }); });
   tape.on_backward(y, [=](Tape<T>& t) {
     const auto to_a = t.needs_gradient(a) ? t.target(a) : typename Tape<T>::Target{};
     const auto to_b = t.needs_gradient(b) ? t.target(b) : typename Tape<T>::Target{};
     const std::int64_t step = classes * t.lanes();
     t.each_group([&](std::int64_t g) {
-      kernels::run([&](auto isa) {
+      kernels::run_light([&](auto isa) {
         backward(isa, a.data(g), b.data(g), y.data(g), t.gradient(y, g),
                  to_a.data != nullptr ? to_a.data + g * step : nullptr, to_a.accumulate,
                  to_b.data != nullptr ? to_b.data + g * step : nullptr, to_b.accumulate);
@@ -127,7 +127,7 @@ Var<T> sparse_loss(const char* name, Var<T> z, const Forward& forward) {
     weight = tape.arena().template allocate<T>(n);
   }
   tape.each_group([&](std::int64_t g) {
-    kernels::run([&](auto isa) {
+    kernels::run_light([&](auto isa) {
       const std::int64_t at = g * kEntries * lanes;
       forward(isa, z.data(g), g, y.data(g), index != nullptr ? index + at : nullptr,
               weight != nullptr ? weight + at : nullptr);
@@ -136,7 +136,7 @@ Var<T> sparse_loss(const char* name, Var<T> z, const Forward& forward) {
   tape.on_backward(y, [=](Tape<T>& t) {
     const auto target = t.target(z);
     t.each_group([&](std::int64_t g) {
-      kernels::run([&](auto isa) {
+      kernels::run_light([&](auto isa) {
         sparse_backward<T>(isa, index + g * kEntries * lanes, weight + g * kEntries * lanes, t.gradient(y, g),
                            target.data + g * z.size() * lanes, z.size(), target.accumulate, lanes);
       });
@@ -269,7 +269,7 @@ void argmax(Var<T> logits, std::int32_t* out) {
   const std::int64_t classes = detail::check_logits("argmax", logits);
   Tape<T>& tape = logits.tape();
   tape.each_group([&](std::int64_t g) {
-    kernels::run([&](auto isa) { argmax<T>(isa, logits.data(g), out + g * tape.lanes(), classes, tape.lanes()); });
+    kernels::run_light([&](auto isa) { argmax<T>(isa, logits.data(g), out + g * tape.lanes(), classes, tape.lanes()); });
   });
 }
 

@@ -25,7 +25,7 @@ Var<T> matmul(Var<T> a, Var<T> b) {
   const std::int64_t a_step = a.shared() ? 0 : m * k * lanes;
   const std::int64_t b_step = b.shared() ? 0 : k * n * lanes;
   tape.each_group([&](std::int64_t g) {
-    kernels::run([&](auto isa) {
+    kernels::run_light([&](auto isa) {
       matmul<T>(isa, {a.data(g), k, 1, a_step}, {b.data(g), n, 1, b_step}, y.data(g), m, n, k, false, lanes);
     });
   });
@@ -35,14 +35,14 @@ Var<T> matmul(Var<T> a, Var<T> b) {
       const auto target = t.target(a);
       if (a.shared()) {
         parallel_for(m, [&](std::int64_t i) {
-          kernels::run([&](auto isa) {
+          kernels::run_light([&](auto isa) {
             matmul_shared_row<T>(isa, {t.gradient(y), n, 1, y_step}, {b.data(), 1, n, b_step}, t.groups(), target.data,
                                  k, n, i);
           });
         });
       } else {
         t.each_group([&](std::int64_t g) {
-          kernels::run([&](auto isa) {
+          kernels::run_light([&](auto isa) {
             matmul<T>(isa, {t.gradient(y, g), n, 1, y_step}, {b.data(g), 1, n, b_step}, target.data + g * a_step, m, k,
                       n, target.accumulate, lanes);
           });
@@ -53,14 +53,14 @@ Var<T> matmul(Var<T> a, Var<T> b) {
       const auto target = t.target(b);
       if (b.shared()) {
         parallel_for(k, [&](std::int64_t i) {
-          kernels::run([&](auto isa) {
+          kernels::run_light([&](auto isa) {
             matmul_shared_row<T>(isa, {a.data(), 1, k, a_step}, {t.gradient(y), n, 1, y_step}, t.groups(), target.data,
                                  n, m, i);
           });
         });
       } else {
         t.each_group([&](std::int64_t g) {
-          kernels::run([&](auto isa) {
+          kernels::run_light([&](auto isa) {
             matmul<T>(isa, {a.data(g), 1, k, a_step}, {t.gradient(y, g), n, 1, y_step}, target.data + g * b_step, k, n,
                       m, target.accumulate, lanes);
           });

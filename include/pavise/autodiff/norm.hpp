@@ -63,7 +63,7 @@ void batch_norm_backward(Tape<T>& t, Var<T> x, Var<T> gamma, Var<T> beta, Var<T>
   if (training || dgamma != nullptr || dbeta != nullptr) {
     const double count = static_cast<double>(t.images()) * static_cast<double>(positions);
     parallel_for(channels, [&](std::int64_t c) {
-      kernels::run([&](auto isa) {
+      kernels::run_light([&](auto isa) {
         const std::int64_t at = c * positions * lanes;
         double sum_dy = 0;
         double sum_dy_x = 0;
@@ -84,7 +84,7 @@ void batch_norm_backward(Tape<T>& t, Var<T> x, Var<T> gamma, Var<T> beta, Var<T>
   }
   if (!training && target.data != nullptr) {
     t.each_group([&](std::int64_t g) {
-      kernels::run([&](auto isa) {
+      kernels::run_light([&](auto isa) {
         for (std::int64_t c = 0; c < channels; ++c) {
           write(isa, g, c, channel_scale<T>(isa, s.inverse[c], gamma ? gamma.data()[c] : T{1}), T{0}, T{0});
         }
@@ -104,7 +104,7 @@ Var<T> row_norm_map(const char* name, Var<T> x, Var<T> gamma, Var<T> beta, std::
   T* mean = tape.arena().template allocate<T>(count);
   T* inverse = tape.arena().template allocate<T>(count);
   tape.each_group([&](std::int64_t g) {
-    kernels::run([&](auto isa) {
+    kernels::run_light([&](auto isa) {
       row_norm<T>(isa, {rows, blocks, positions, row_parameters}, x.data(g), y.data(g), gamma ? gamma.data() : nullptr,
                   beta ? beta.data() : nullptr, static_cast<T>(epsilon), relu, mean + g * rows * lanes,
                   inverse + g * rows * lanes, lanes);
@@ -117,7 +117,7 @@ Var<T> row_norm_map(const char* name, Var<T> x, Var<T> gamma, Var<T> beta, std::
       T* dgamma = t.needs_gradient(gamma) ? t.target(gamma).data : nullptr;
       T* dbeta = t.needs_gradient(beta) ? t.target(beta).data : nullptr;
       parallel_chunks(gamma ? gamma.size() : beta.size(), 8, [&](std::int64_t begin, std::int64_t end) {
-        kernels::run([&](auto isa) {
+        kernels::run_light([&](auto isa) {
           for (std::int64_t k = begin; k < end; ++k) {
             row_norm_parameters<T>(isa, {rows, blocks, positions, row_parameters}, x.data(), t.gradient(y), mean,
                                    inverse, t.groups(), t.images(), k, dgamma, dbeta);
@@ -129,7 +129,7 @@ Var<T> row_norm_map(const char* name, Var<T> x, Var<T> gamma, Var<T> beta, std::
       const auto target = t.target(x, true);
       const std::int64_t step = x.size() * t.lanes();
       t.each_group([&](std::int64_t g) {
-        kernels::run([&](auto isa) {
+        kernels::run_light([&](auto isa) {
           row_norm_backward<T>(isa, {rows, blocks, positions, row_parameters}, x.data(g), t.gradient(y, g), scale,
                                mean + g * rows * t.lanes(), inverse + g * rows * t.lanes(), target.data + g * step,
                                target.accumulate, target.mask != nullptr ? target.mask + g * step : nullptr, t.lanes());
@@ -186,7 +186,7 @@ Var<T> batch_norm(Var<T> x, Var<T> gamma, Var<T> beta, Parameter<T>& running_mea
     const auto new_mean = running_mean.edit();
     const auto new_var = running_var.edit();
     parallel_for(channels, [&](std::int64_t c) {
-      kernels::run([&](auto isa) {
+      kernels::run_light([&](auto isa) {
         double mean = 0;
         double variance = 0;
         channel_statistics<T>(isa, tape.groups(), tape.images(), positions, step, x.data() + c * positions * lanes,
@@ -202,7 +202,7 @@ Var<T> batch_norm(Var<T> x, Var<T> gamma, Var<T> beta, Parameter<T>& running_mea
       });
     });
   } else {
-    kernels::run([&](auto isa) {
+    kernels::run_light([&](auto isa) {
       for (std::int64_t c = 0; c < channels; ++c) {
         const auto i = static_cast<std::size_t>(c);
         statistics.mean[c] = running_mean.value()[i];
@@ -210,7 +210,7 @@ Var<T> batch_norm(Var<T> x, Var<T> gamma, Var<T> beta, Parameter<T>& running_mea
       }
     });
     tape.each_group([&](std::int64_t g) {
-      kernels::run([&](auto isa) {
+      kernels::run_light([&](auto isa) {
         for (std::int64_t c = 0; c < channels; ++c) {
           normalize(isa, g, c);
         }

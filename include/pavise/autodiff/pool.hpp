@@ -65,13 +65,13 @@ Var<T> max_pool(const char* name, Var<T> x, const kernels::ConvGeometry& geometr
   Tape<T>& tape = x.tape();
   Var<T> y = tape.result(name, shape, {x});
   tape.each_group([&](std::int64_t g) {
-    kernels::run([&](auto isa) { max_pool<T>(isa, geometry, x.data(g), y.data(g), tape.lanes()); });
+    kernels::run_light([&](auto isa) { max_pool<T>(isa, geometry, x.data(g), y.data(g), tape.lanes()); });
   });
   tape.on_backward(y, [=](Tape<T>& t) {
     const auto target = t.target(x, true);
     const std::int64_t step = x.size() * t.lanes();
     t.each_group([&](std::int64_t g) {
-      kernels::run([&](auto isa) {
+      kernels::run_light([&](auto isa) {
         max_pool_backward<T>(isa, geometry, x.data(g), y.data(g), t.gradient(y, g), target.data + g * step,
                              target.accumulate, target.mask != nullptr ? target.mask + g * step : nullptr, t.lanes());
       });
@@ -85,13 +85,13 @@ Var<T> avg_pool(const char* name, Var<T> x, const kernels::ConvGeometry& geometr
   Tape<T>& tape = x.tape();
   Var<T> y = tape.result(name, shape, {x});
   tape.each_group([&](std::int64_t g) {
-    kernels::run([&](auto isa) { avg_pool<T>(isa, geometry, include_padding, x.data(g), y.data(g), tape.lanes()); });
+    kernels::run_light([&](auto isa) { avg_pool<T>(isa, geometry, include_padding, x.data(g), y.data(g), tape.lanes()); });
   });
   tape.on_backward(y, [=](Tape<T>& t) {
     const auto target = t.target(x, true);
     const std::int64_t step = x.size() * t.lanes();
     t.each_group([&](std::int64_t g) {
-      kernels::run([&](auto isa) {
+      kernels::run_light([&](auto isa) {
         avg_pool_backward<T>(isa, geometry, include_padding, t.gradient(y, g), target.data + g * step,
                              target.accumulate, target.mask != nullptr ? target.mask + g * step : nullptr, t.lanes());
       });

@@ -68,13 +68,13 @@ Var<T> reduce(const char* name, Var<T> x, Axes axes, bool keepdim, bool mean = f
   Var<T> y = tape.result(name, loops.shape, {x});
   const int lanes = tape.lanes();
   tape.each_group([&](std::int64_t g) {
-    kernels::run(
+    kernels::run_light(
         [&](auto isa) { reduce_forward<R, T>(isa, loops.kept, loops.reduced, x.data(g), y.data(g), scale, lanes); });
   });
   tape.on_backward(y, [=](Tape<T>& t) {
     const auto target = t.target(x);
     t.each_group([&](std::int64_t g) {
-      kernels::run([&](auto isa) {
+      kernels::run_light([&](auto isa) {
         reduce_backward<R, T>(isa, loops.kept, loops.reduced, x.data(g), y.data(g), t.gradient(y, g),
                               target.data + g * x.size() * lanes, scale, target.accumulate, lanes);
       });

@@ -48,7 +48,7 @@ template <class T>
 void copy_forward(Tape<T>& tape, const BoxCopy& box, Var<T> x, Var<T> y) {
   const int lanes = tape.lanes();
   tape.each_group([&](std::int64_t g) {
-    kernels::run([&](auto isa) {
+    kernels::run_light([&](auto isa) {
       strided_copy<T>(isa, box.loop, x.data(g) + box.x_begin * lanes, y.data(g) + box.y_begin * lanes, false, lanes);
     });
   });
@@ -72,7 +72,7 @@ void copy_backward(Tape<T>& tape, const BoxCopy& box, Var<T> x, Var<T> y) {
     dx = tape.add_target(x);
   }
   tape.each_group([&](std::int64_t g) {
-    kernels::run([&](auto isa) {
+    kernels::run_light([&](auto isa) {
       strided_copy<T>(isa, reversed(box.loop), tape.gradient(y, g) + box.y_begin * lanes,
                       dx + (g * x.size() + box.x_begin) * lanes, accumulate, lanes);
     });
@@ -128,7 +128,7 @@ Var<T> reshape(Var<T> x, Shape shape) {
     kernels::StridedLoop loop;
     loop.push(n, 1, 1);
     t.each_group([&](std::int64_t g) {
-      kernels::run([&](auto isa) {
+      kernels::run_light([&](auto isa) {
         strided_copy<T>(isa, loop, t.gradient(y, g), to.gradient + g * n * t.lanes(), true, t.lanes());
       });
     });

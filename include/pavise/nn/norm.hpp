@@ -189,7 +189,7 @@ class Normalize : public Layer<T> {
   template <class Body>
   static void each_channel(Tape<T>& tape, std::int64_t channels, std::int64_t positions, const Body& body) {
     tape.each_group([&](std::int64_t g) {
-      kernels::run([&](auto isa) {
+      kernels::run_light([&](auto isa) {
         for (std::int64_t c = 0; c < channels; ++c) {
           body(isa, c, (g * channels + c) * positions * tape.lanes());
         }

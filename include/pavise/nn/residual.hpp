@@ -21,7 +21,7 @@ Var<T> residual_sum(Var<T> a, Var<T> b, bool relu) {
   tape.node(y).relu = relu;
   const std::int64_t step = a.size() * tape.lanes();
   tape.each_group([&](std::int64_t g) {
-    kernels::run([&](auto isa) { add_values<T>(isa, a.data(g), b.data(g), y.data(g), step, relu); });
+    kernels::run_light([&](auto isa) { add_values<T>(isa, a.data(g), b.data(g), y.data(g), step, relu); });
   });
   tape.on_backward(y, [=](Tape<T>& t) {
     pavise::detail::mask_own_gradient(t, y);
@@ -29,7 +29,7 @@ Var<T> residual_sum(Var<T> a, Var<T> b, bool relu) {
       if (t.needs_gradient(v)) {
         const auto target = t.target(v, true);
         t.each_group([&](std::int64_t g) {
-          kernels::run([&](auto isa) {
+          kernels::run_light([&](auto isa) {
             pass_gradient<T>(isa, t.gradient(y, g), target.data + g * step, step, target.accumulate,
                              target.mask != nullptr ? target.mask + g * step : nullptr);
           });

@@ -32,7 +32,7 @@ inline constexpr std::int64_t kChunk = 16384;
 template <class Body>
 void each_chunk(std::size_t n, const Body& body) {
   parallel_chunks(static_cast<std::int64_t>(n), kChunk, [&](std::int64_t begin, std::int64_t end) {
-    kernels::run([&](auto isa) { body(isa, begin, end); });
+    kernels::run_light([&](auto isa) { body(isa, begin, end); });
   });
 }
 

@@ -43,11 +43,18 @@ inline constexpr int kLanes = 16;
 #pragma GCC diagnostic ignored "-Wpsabi"  // vectors are passed between inlined functions only
 #endif
 
+#if defined(__x86_64__) && !defined(__clang__)
+#pragma GCC push_options
+#pragma GCC optimize("Os")  // only processors from before 2013 run these: they should not cost every compilation
+#endif
 namespace pavise::kernels::portable {
 #include "pavise_kernels/cpu/registers_portable.inl"
 //
 #include "pavise_kernels/cpu/all.inl"
 }  // namespace pavise::kernels::portable
+#if defined(__x86_64__) && !defined(__clang__)
+#pragma GCC pop_options
+#endif
 
 #if defined(__x86_64__)
 
@@ -90,7 +97,7 @@ namespace pavise::kernels::avx512 {
 
 namespace pavise::kernels {
 
-/// Calls `body(tag)` with the tag of the instruction set in use.
+/// Calls `body(tag)` with the tag of the instruction set in use: for kernels that live by arithmetic.
 template <class Body>
 decltype(auto) run(const Body& body) {
 #if defined(__x86_64__)
@@ -101,6 +108,17 @@ decltype(auto) run(const Body& body) {
       return body(avx2::Tag{});
     default:
       break;
+  }
+#endif
+  return body(portable::Tag{});
+}
+
+/// The same for kernels that live by memory: AVX2 serves them as well as AVX-512 does, and a program compiles one less.
+template <class Body>
+decltype(auto) run_light(const Body& body) {
+#if defined(__x86_64__)
+  if (isa() != Isa::portable) {
+    return body(avx2::Tag{});
   }
 #endif
   return body(portable::Tag{});

@@ -24,26 +24,47 @@ struct Pack {
   static_assert(L % kWidth == 0);
   V r[kCount];
 
+  using Unaligned = typename VectorOf<T>::unaligned;
+  [[gnu::always_inline]] static V load_register(const T* p) { return *reinterpret_cast<const Unaligned*>(p); }
+  [[gnu::always_inline]] static void store_register(T* p, V v) { *reinterpret_cast<Unaligned*>(p) = v; }
+
   [[gnu::always_inline]] static Pack load(const T* p) {
-    Pack out;
-#pragma GCC unroll 8
-    for (int i = 0; i < kCount; ++i) {
-      out.r[i] = *reinterpret_cast<const typename VectorOf<T>::unaligned*>(p + i * kWidth);
+    if constexpr (kCount == 1) {
+      return {{load_register(p)}};
+    } else if constexpr (kCount == 2) {
+      return {{load_register(p), load_register(p + kWidth)}};
+    } else {
+      Pack out;
+      for (int i = 0; i < kCount; ++i) {
+        out.r[i] = load_register(p + i * kWidth);
+      }
+      return out;
     }
-    return out;
   }
   [[gnu::always_inline]] static Pack broadcast(T value) {
-    Pack out;
-#pragma GCC unroll 8
-    for (int i = 0; i < kCount; ++i) {
-      out.r[i] = value - V{};
+    const V v = value - V{};
+    if constexpr (kCount == 1) {
+      return {{v}};
+    } else if constexpr (kCount == 2) {
+      return {{v, v}};
+    } else {
+      Pack out;
+      for (int i = 0; i < kCount; ++i) {
+        out.r[i] = v;
+      }
+      return out;
     }
-    return out;
   }
   [[gnu::always_inline]] void store(T* p) const {
-#pragma GCC unroll 8
-    for (int i = 0; i < kCount; ++i) {
-      *reinterpret_cast<typename VectorOf<T>::unaligned*>(p + i * kWidth) = r[i];
+    if constexpr (kCount == 1) {
+      store_register(p, r[0]);
+    } else if constexpr (kCount == 2) {
+      store_register(p, r[0]);
+      store_register(p + kWidth, r[1]);
+    } else {
+      for (int i = 0; i < kCount; ++i) {
+        store_register(p + i * kWidth, r[i]);
+      }
     }
   }
   [[gnu::always_inline]] T get(int lane) const { return r[lane / kWidth][lane % kWidth]; }
@@ -58,19 +79,23 @@ struct Pack<T, 1> {
   [[gnu::always_inline]] T get(int) const { return v; }
 };
 
-/// Applies f to each register (or to the one scalar) of the packs.
+/// Applies f to each register (or to the one scalar) of the packs. Written out for the usual counts: loops that only the
+/// optimiser unrolls make every program compile slowly.
 template <class R, class F, class T, int L, class... Rest>
 [[gnu::always_inline]] inline R map_pack(const F& f, const Pack<T, L>& a, const Rest&... rest) {
-  R out;
   if constexpr (L == 1) {
-    out.v = f(a.v, rest.v...);
+    return R{f(a.v, rest.v...)};
+  } else if constexpr (Pack<T, L>::kCount == 1) {
+    return R{{f(a.r[0], rest.r[0]...)}};
+  } else if constexpr (Pack<T, L>::kCount == 2) {
+    return R{{f(a.r[0], rest.r[0]...), f(a.r[1], rest.r[1]...)}};
   } else {
-#pragma GCC unroll 8
+    R out;
     for (int i = 0; i < Pack<T, L>::kCount; ++i) {
       out.r[i] = f(a.r[i], rest.r[i]...);
     }
+    return out;
   }
-  return out;
 }
 
 template <class T, int L>

@@ -6,6 +6,8 @@ struct Tag {};
 inline constexpr int kRegisterBytes = 64;
 inline constexpr int kMaxRows = 12;          ///< rows of the matrix micro-kernel, each a pack of 16 accumulators
 inline constexpr int kMaxAccumulators = 24;  ///< packs of accumulators that fit in registers
+inline constexpr int kGradientRows = 4;      ///< rows and taps of a weight gradient's tile
+inline constexpr int kGradientTaps = 6;
 
 // The compilers' builtins rather than <immintrin.h>: see registers_avx2.inl. And GCC 12 takes the undefined pass-through of its
 // AVX-512 intrinsics for a variable that is used uninitialised, and warns in the user's program.

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Registers of the portable kernels: 16-byte vectors of GCC and Clang, which every target has. fma() must round once, as
-// the hardware's does, so that the bits agree; where the processor lacks the instruction it is a (slow) library call.
+// Registers of the portable kernels: 16-byte vectors of GCC and Clang, which every target has. fma() must
+// round once, as the hardware's does, so that the bits agree; where the processor lacks the instruction it is a (slow)
+// library call.
 struct Tag {};
 
 inline constexpr int kRegisterBytes = 16;
 inline constexpr int kMaxRows = 2;         ///< rows of the matrix micro-kernel, each a pack of 16 accumulators
 inline constexpr int kMaxAccumulators = 2; ///< packs of accumulators that fit in registers
+inline constexpr int kGradientRows = 1;      ///< rows and taps of a weight gradient's tile
+inline constexpr int kGradientTaps = 2;
 
 // On x86-64 (a processor without AVX2) each lane is a library call anyway: kept out of line, it leaves the kernels small.
 #if defined(__x86_64__)

@@ -71,9 +71,6 @@ inline void weight_gradient_tile(const WeightGradientJob& job, const T* dy, cons
   }
 }
 
-inline constexpr int kGradientRows = kRegisterBytes == 64 ? 4 : 2;
-inline constexpr int kGradientTaps = kRegisterBytes == 64 ? 6 : 3;
-
 /// Rows and taps of a weight gradient's tile, for whoever hands them out.
 inline std::pair<int, int> weight_gradient_tile_size(Tag) { return {kGradientRows, kGradientTaps}; }
 
