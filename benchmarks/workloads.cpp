@@ -7,10 +7,10 @@
 //
 // FLOPs are those of the direct algorithm without the taps that fall on padding, multiplications and additions counted
 // apart, so that a share of the peak says how busy the arithmetic units are (and may exceed 1 where Winograd saves work).
-#include <sys/resource.h>
-
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <functional>
 #include <iostream>
 #include <map>
@@ -117,6 +117,16 @@ struct Training {
   optim::Adam<float> optimizer{model.parameters()};
   Tape<float> tape;
   std::vector<float> seed;
+  std::vector<float> initial{model.parameters().values().begin(), model.parameters().values().end()};
+
+  /// The state of a fresh model and optimizer.
+  void reset() {
+    std::copy(initial.begin(), initial.end(), model.parameters().edit_values().begin());
+    for (const auto& array : optimizer.state()) {
+      std::fill(array.values.begin(), array.values.end(), 0.0f);
+    }
+    optimizer.set_steps(0);
+  }
 
   void step(LaneBatch<float>& batch, float* values) {
     tape.begin(batch.images(), 16, Mode::training, true);
@@ -132,6 +142,7 @@ struct Workload {
   std::function<void()> iterate;
   double flops = 0.0;
   std::int64_t items = 0;
+  std::function<void()> reset = {};  ///< before each measurement: thousands of steps on one batch end in denormal gradients
 };
 
 /// A gradient with respect to the input and nothing else.
@@ -165,7 +176,8 @@ Workload adversarial_training(const attack::Pgd& attack) {
                            state->passes);
             state->training.step(state->batch, state->adversarial.data());
           },
-          128 * (steps * (f.forward + f.input) + f.forward + f.input - first + f.weights), 128};
+          128 * (steps * (f.forward + f.input) + f.forward + f.input - first + f.weights), 128,
+          [state] { state->training.reset(); }};
 }
 
 Workload make(const std::string& name) {
@@ -184,7 +196,7 @@ Workload make(const std::string& name) {
     auto training = std::make_shared<Training>();
     auto batch = std::make_shared<LaneBatch<float>>(random_batch(Shape{1, 28, 28}, 128, 16));
     return {[=] { training->step(*batch, batch->values()); },
-            128 * (small.forward + small.input - first + small.weights), 128};
+            128 * (small.forward + small.input - first + small.weights), 128, [=] { training->reset(); }};
   }
   if (name == "small_cnn_fgsm_rs_train_b128") {
     return adversarial_training(attack::fgsm_rs(attack::linf(kEpsilon)));
@@ -255,6 +267,9 @@ std::string run(const std::string& name, double seconds, const std::string& prog
     made.at(name).iterate();
   }
   const Workload& workload = made.at(name);
+  if (workload.reset) {
+    workload.reset();
+  }
   workload.iterate();
   const double end = now() + seconds;
   bool first = true;
@@ -285,9 +300,13 @@ int main(int argc, char** argv) {
       for (int i = 0; i < 50; ++i) {
         job.iterate();
       }
-      rusage usage{};
-      getrusage(RUSAGE_SELF, &usage);
-      std::printf("%ld\n", usage.ru_maxrss);
+      // The high-water mark of this process alone: getrusage's may be that of the process which started it.
+      std::ifstream status("/proc/self/status");
+      for (std::string line; std::getline(status, line);) {
+        if (line.starts_with("VmHWM:")) {
+          std::printf("%ld\n", std::atol(line.c_str() + 6));
+        }
+      }
     } else if (first == "list") {
       std::printf("%s\n", join(kNames, "\n").c_str());
     } else if (first == "--serve") {
@@ -299,7 +318,9 @@ int main(int argc, char** argv) {
         try {
           std::cout << (name == "list" ? join(kNames, " ") : run(name, seconds, argv[0], made)) << std::endl;
         } catch (const std::exception& e) {
-          std::cout << "{\"workload\":\"" << name << "\",\"error\":\"" << e.what() << "\"}" << std::endl;
+          std::string text = e.what();
+          std::replace(text.begin(), text.end(), '"', '\'');
+          std::cout << "{\"workload\":\"" << name << "\",\"error\":\"" << text << "\"}" << std::endl;
         }
       }
     } else if (first == "--help") {

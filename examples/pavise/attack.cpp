@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // `pavise attack`: how much of a model's accuracy an attack leaves.
 #include <algorithm>
-#include <atomic>
 #include <cstdio>
 #include <iostream>
 #include <memory>
@@ -25,7 +24,6 @@ struct Options : Shared {
   std::string step_size;
   std::string curve;
   std::string json;
-  std::string runs;
   std::int64_t steps = 10;
   std::int64_t restarts = 1;
   std::int64_t count = 1000;
@@ -114,6 +112,9 @@ void run_attack(const Options& o) {
   for (const double r : radii) {
     make_attack(o, r);  // a bad radius is refused before the work begins
   }
+  if (!o.json.empty()) {
+    prepare_output(o.json);
+  }
   const auto file = io::load_model(o.model_file);
   const nn::Model& model = file.model;
   const data::Dataset test = data::load(o.data).test.first(o.count);
@@ -121,7 +122,7 @@ void run_attack(const Options& o) {
                       ", data set ", o.data, " has ", test.image_shape());
 
   const Stopwatch watch;
-  const auto attack_at = [&](double radius, const attack::Pgd& attack, const std::string& title) {
+  const auto attack_with = [&](const attack::Pgd& attack, const std::string& title) {
     std::optional<report::ProgressBar> bar;
     if (!o.quiet) {
       bar.emplace(title, test.size() * (attack.random() ? o.restarts : 1));
@@ -132,7 +133,6 @@ void run_attack(const Options& o) {
     if (bar) {
       run.progress = [&](std::int64_t n) { bar->advance(n); };
     }
-    (void)radius;
     auto result = attack::run(attack, model, test, run);
     if (bar) {
       bar->finish();
@@ -141,14 +141,14 @@ void run_attack(const Options& o) {
   };
 
   const std::string title = o.attack + " eps " + o.eps;
-  const attack::Result result = attack_at(epsilon, main_attack, title);
+  const attack::Result result = attack_with(main_attack, title);
   nlohmann::json json = record("attack", o.command, o.seed);
   std::int64_t forward = result.forward_passes;
   std::int64_t backward = result.backward_passes;
   const double main_seconds = watch.seconds();
   nlohmann::json curve = nlohmann::json::array();
   for (const double radius : radii) {
-    attack::Result at = radius == epsilon ? result : attack_at(radius, make_attack(o, radius), concat(o.attack, " eps ", radius));
+    attack::Result at = radius == epsilon ? result : attack_with(make_attack(o, radius), concat(o.attack, " eps ", radius));
     if (radius != epsilon) {
       forward += at.forward_passes;
       backward += at.backward_passes;

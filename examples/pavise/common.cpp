@@ -2,6 +2,7 @@
 #include "common.hpp"
 
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
 
 #include "pavise/core/parallel.hpp"
@@ -91,6 +92,16 @@ std::string describe(std::int64_t correct, std::int64_t total) {
                 100.0 * static_cast<double>(correct) / static_cast<double>(total), static_cast<long long>(correct),
                 static_cast<long long>(total), 100.0 * interval.low, 100.0 * interval.high);
   return text;
+}
+
+void prepare_output(const std::string& path) {
+  const auto parent = std::filesystem::path(path).parent_path();
+  std::error_code error;
+  if (path != "-" && !parent.empty()) {
+    std::filesystem::create_directories(parent, error);
+  }
+  require<IoError>(!error, path, ": the directory cannot be made: ", error.message());
+  require<IoError>(!std::filesystem::is_directory(path), path, ": is a directory, expected a file's name");
 }
 
 void write_json(const std::string& path, const nlohmann::json& json) {

@@ -35,6 +35,9 @@ nlohmann::json count(std::int64_t correct, std::int64_t total);
 /// "95.1 % (951 of 1000; 95 % interval 93.6 to 96.4)"
 std::string describe(std::int64_t correct, std::int64_t total);
 
+/// Makes the directory of a file that will be written after long work; refuses at once what cannot be.
+void prepare_output(const std::string& path);
+
 /// Writes a record as JSON, in one step; "-" is standard output.
 void write_json(const std::string& path, const nlohmann::json& json);
 

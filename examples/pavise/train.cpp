@@ -72,10 +72,7 @@ void run_train(Options o) {
   o.preset.gaussian_sigma = o.train.gaussian_sigma;
   const defend::Defense defense = defend::make_defense(o.defense, threat, o.preset);
   o.train.gaussian_sigma = defense.gaussian_sigma;
-  const auto parent = std::filesystem::path(out).parent_path();
-  if (!parent.empty()) {
-    std::filesystem::create_directories(parent);
-  }
+  prepare_output(out);
   data::Split split = data::load(o.data);
   if (o.train_count > 0) {
     split.train = split.train.first(o.train_count);

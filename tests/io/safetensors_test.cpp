@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "io/scratch.hpp"
@@ -20,7 +21,8 @@ Bytes file_with(const std::string& header, std::size_t data) {
   Bytes out(8);
   const std::uint64_t length = header.size();
   std::memcpy(out.data(), &length, 8);
-  out.insert(out.end(), header.begin(), header.end());
+  out.resize(8 + header.size());
+  std::copy(header.begin(), header.end(), out.begin() + 8);
   for (std::size_t i = 0; i < data; ++i) {
     out.push_back(static_cast<std::uint8_t>(i));
   }
