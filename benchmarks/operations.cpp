@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Times the operations of the table that the tests check (tests/autodiff/op_table.hpp): one group of sixteen images in one
-// thread, forward and backward, in GFLOP/s of the direct algorithm and as a share of the machine's peak where an operation is
-// made of arithmetic. Options are Google Benchmark's: --benchmark_filter=conv2d, --benchmark_format=json, ...
+// Times the operations of the table that the tests check (tests/autodiff/op_table.hpp): one group of sixteen images in
+// one thread, forward and backward, in GFLOP/s of the direct algorithm and as a share of the machine's peak where an
+// operation is made of arithmetic. Options are Google Benchmark's, such as --benchmark_filter=conv2d.
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
@@ -97,8 +97,9 @@ int main(int argc, char** argv) {
   const std::vector<Case> cases = op_table::benchmark_cases();
   for (const Case& c : cases) {
     for (const bool backward : {false, true}) {
-      benchmark::RegisterBenchmark((c.name + (backward ? " / forward and input gradient" : " / forward")).c_str(),
-                                   [&c, backward, peak](benchmark::State& state) { time_case(state, c, backward, peak); });
+      benchmark::RegisterBenchmark(
+          (c.name + (backward ? " / forward and input gradient" : " / forward")).c_str(),
+          [&c, backward, peak](benchmark::State& state) { time_case(state, c, backward, peak); });
     }
   }
   benchmark::Initialize(&argc, argv);

@@ -32,8 +32,9 @@ inline double now() {
     for (int k = 0; k < 12; ++k) {
       a[k] = _mm256_fmadd_ps(x, y, a[k]);
     }
-    asm volatile("" : "+x"(a[0]), "+x"(a[1]), "+x"(a[2]), "+x"(a[3]), "+x"(a[4]), "+x"(a[5]), "+x"(a[6]), "+x"(a[7]),
-                      "+x"(a[8]), "+x"(a[9]), "+x"(a[10]), "+x"(a[11]));
+    asm volatile(""
+                 : "+x"(a[0]), "+x"(a[1]), "+x"(a[2]), "+x"(a[3]), "+x"(a[4]), "+x"(a[5]), "+x"(a[6]), "+x"(a[7]),
+                   "+x"(a[8]), "+x"(a[9]), "+x"(a[10]), "+x"(a[11]));
   }
 }
 [[gnu::target("avx512f"), gnu::noinline]] inline void fma_loop_avx512(std::int64_t n) {
@@ -48,14 +49,15 @@ inline double now() {
     for (int k = 0; k < 12; ++k) {
       a[k] = _mm512_fmadd_ps(x, y, a[k]);
     }
-    asm volatile("" : "+v"(a[0]), "+v"(a[1]), "+v"(a[2]), "+v"(a[3]), "+v"(a[4]), "+v"(a[5]), "+v"(a[6]), "+v"(a[7]),
-                      "+v"(a[8]), "+v"(a[9]), "+v"(a[10]), "+v"(a[11]));
+    asm volatile(""
+                 : "+v"(a[0]), "+v"(a[1]), "+v"(a[2]), "+v"(a[3]), "+v"(a[4]), "+v"(a[5]), "+v"(a[6]), "+v"(a[7]),
+                   "+v"(a[8]), "+v"(a[9]), "+v"(a[10]), "+v"(a[11]));
   }
 }
 #endif
 
-/// Single-precision peak in GFLOP/s of all threads together: the best of `repeats` short runs (a few milliseconds each), with
-/// the widest registers that the kernels use. 0 where the portable kernels are in use.
+/// Single-precision peak in GFLOP/s of all threads together: the best of `repeats` short runs (a few milliseconds
+/// each), with the widest registers that the kernels use. 0 where the portable kernels are in use.
 inline double peak_gflops(int repeats = 10) {
   const kernels::Isa isa = kernels::isa();
   const int lanes = isa == kernels::Isa::avx512 ? 16 : isa == kernels::Isa::avx2 ? 8 : 0;

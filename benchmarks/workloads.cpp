@@ -3,10 +3,12 @@
 //
 //   workloads list                     the workloads
 //   workloads NAME [SECONDS]           runs one and prints a line of JSON
-//   workloads --serve                  reads "NAME SECONDS" from standard input, answers each with a line of JSON; "list", "quit"
+//   workloads --serve                  reads "NAME SECONDS" from standard input, answers each with a line of JSON;
+//                                      "list", "quit"
 //
 // FLOPs are those of the direct algorithm without the taps that fall on padding, multiplications and additions counted
-// apart, so that a share of the peak says how busy the arithmetic units are (and may exceed 1 where Winograd saves work).
+// apart, so that a share of the peak says how busy the arithmetic units are (and may exceed 1 where Winograd saves
+// work).
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -96,9 +98,7 @@ LaneBatch<float> random_batch(Shape shape, std::int64_t images, int lanes) {
   for (auto& p : pixels) {
     p = static_cast<float>(random.uniform());
   }
-  batch.pack([&](std::int64_t i, float* out) {
-    std::copy_n(pixels.begin() + i * batch.size(), batch.size(), out);
-  });
+  batch.pack([&](std::int64_t i, float* out) { std::copy_n(pixels.begin() + i * batch.size(), batch.size(), out); });
   return batch;
 }
 
@@ -142,7 +142,8 @@ struct Workload {
   std::function<void()> iterate;
   double flops = 0.0;
   std::int64_t items = 0;
-  std::function<void()> reset = {};  ///< before each measurement: thousands of steps on one batch end in denormal gradients
+  /// Before each measurement: thousands of steps on one batch end in denormal gradients.
+  std::function<void()> reset = {};
 };
 
 /// A gradient with respect to the input and nothing else.
@@ -172,8 +173,8 @@ Workload adversarial_training(const attack::Pgd& attack) {
   const double first = plan_flops(kernels::forward_plan({1, 28, 28, 16, 4, 4, 2, 1, 1, 1, 14, 14}));
   const auto steps = static_cast<double>(attack.options().steps);
   return {[state, attack] {
-            attack.perturb(state->training.model, state->batch, state->adversarial.data(), {.seed = 0, .iteration = state->iteration++},
-                           state->passes);
+            attack.perturb(state->training.model, state->batch, state->adversarial.data(),
+                           {.seed = 0, .iteration = state->iteration++}, state->passes);
             state->training.step(state->batch, state->adversarial.data());
           },
           128 * (steps * (f.forward + f.input) + f.forward + f.input - first + f.weights), 128,
@@ -216,8 +217,10 @@ Workload make(const std::string& name) {
     constexpr std::int64_t kCount = 1 << 24;
     auto values = std::make_shared<AlignedVector<float>>(kCount);
     auto draw = std::make_shared<std::uint32_t>(0);
-    return {[=] { random_normal(std::span<float>(*values), {.seed = 1, .purpose = Purpose::test, .iteration = (*draw)++}); }, 0,
-            kCount};
+    return {[=] {
+              random_normal(std::span<float>(*values), {.seed = 1, .purpose = Purpose::test, .iteration = (*draw)++});
+            },
+            0, kCount};
   }
   if (name == "resnet18_forward_b32") {
     auto model = std::make_shared<nn::Model>(nn::resnet18({.seed = 0, .input = Shape{3, 32, 32}}));
@@ -236,11 +239,16 @@ Workload make(const std::string& name) {
   throw ValueError("unknown workload " + name);
 }
 
-const std::vector<std::string> kNames = {"small_cnn_forward_b128",       "small_cnn_input_grad_b128",
-                                         "small_cnn_train_adam_b128",    "small_cnn_fgsm_rs_train_b128",
-                                         "small_cnn_pgd7_train_b128",    "small_cnn_pgd7_attack_b1",
-                                         "randn",                        "resnet18_forward_b32",
-                                         "resnet18_pgd7_attack_b32",     "peak_memory_pgd7"};
+const std::vector<std::string> kNames = {"small_cnn_forward_b128",
+                                         "small_cnn_input_grad_b128",
+                                         "small_cnn_train_adam_b128",
+                                         "small_cnn_fgsm_rs_train_b128",
+                                         "small_cnn_pgd7_train_b128",
+                                         "small_cnn_pgd7_attack_b1",
+                                         "randn",
+                                         "resnet18_forward_b32",
+                                         "resnet18_pgd7_attack_b32",
+                                         "peak_memory_pgd7"};
 
 /// Largest resident size, in bytes, of a process of its own that does the PGD-7 job.
 double peak_memory(const std::string& program) {

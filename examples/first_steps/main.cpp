@@ -14,9 +14,12 @@ int main() {
   const pv::defend::AdversarialTraining trainer{.attack = pv::attack::Pgd{threat, {.steps = 7}}, .epochs = 2};
   trainer.fit(model, train, pv::report::progress());
 
-  const auto result = pv::attack::run(pv::attack::Pgd{threat, {.steps = 50}}, model, test.first(1000), {.restarts = 10});
+  const auto result =
+      pv::attack::run(pv::attack::Pgd{threat, {.steps = 50}}, model, test.first(1000), {.restarts = 10});
   const auto interval = pv::evaluate::clopper_pearson(result.robust_correct, result.size());
-  std::printf("of %lld images %lld are classified correctly, and %lld still are under PGD-50 with 10 restarts (%.1f to %.1f %%)\n",
-              static_cast<long long>(result.size()), static_cast<long long>(result.clean_correct),
-              static_cast<long long>(result.robust_correct), 100 * interval.low, 100 * interval.high);
+  std::printf(
+      "of %lld images %lld are classified correctly, and %lld still are under PGD-50 with 10 restarts (%.1f to %.1f "
+      "%%)\n",
+      static_cast<long long>(result.size()), static_cast<long long>(result.clean_correct),
+      static_cast<long long>(result.robust_correct), 100 * interval.low, 100 * interval.high);
 }

@@ -118,8 +118,8 @@ void run_attack(const Options& o) {
   const auto file = io::load_model(o.model_file);
   const nn::Model& model = file.model;
   const data::Dataset test = data::load(o.data).test.first(o.count);
-  require<ShapeError>(test.image_shape() == model.input_shape(), o.model_file, " expects images of ", model.input_shape(),
-                      ", data set ", o.data, " has ", test.image_shape());
+  require<ShapeError>(test.image_shape() == model.input_shape(), o.model_file, " expects images of ",
+                      model.input_shape(), ", data set ", o.data, " has ", test.image_shape());
 
   const Stopwatch watch;
   const auto attack_with = [&](const attack::Pgd& attack, const std::string& title) {
@@ -148,7 +148,8 @@ void run_attack(const Options& o) {
   const double main_seconds = watch.seconds();
   nlohmann::json curve = nlohmann::json::array();
   for (const double radius : radii) {
-    attack::Result at = radius == epsilon ? result : attack_with(make_attack(o, radius), concat(o.attack, " eps ", radius));
+    attack::Result at =
+        radius == epsilon ? result : attack_with(make_attack(o, radius), concat(o.attack, " eps ", radius));
     if (radius != epsilon) {
       forward += at.forward_passes;
       backward += at.backward_passes;
@@ -165,7 +166,9 @@ void run_attack(const Options& o) {
   json["model_file"] = o.model_file;
   json["defense"] = defense != file.recipe.end() ? defense->second : "unknown";
   const auto stored = file.recipe.find("label");
-  json["label"] = !o.label.empty() ? o.label : stored != file.recipe.end() ? stored->second : json["defense"].get<std::string>();
+  json["label"] = !o.label.empty()              ? o.label
+                  : stored != file.recipe.end() ? stored->second
+                                                : json["defense"].get<std::string>();
   json["attack"] = o.attack;
   json["norm"] = o.norm;
   json["epsilon"] = epsilon;
@@ -205,7 +208,8 @@ void add_attack(CLI::App& app, const std::string& command) {
   o->add_to(*sub);
   sub->add_option("--attack", o->attack, "One of " + join(kAttacks))->capture_default_str();
   sub->add_option("--norm", o->norm, "linf, l2 or l1")->capture_default_str();
-  sub->add_option("--eps", o->eps, "Radius in pixels of [0,1]: a number, or a fraction such as 8/255")->capture_default_str();
+  sub->add_option("--eps", o->eps, "Radius in pixels of [0,1]: a number, or a fraction such as 8/255")
+      ->capture_default_str();
   sub->add_option("--steps", o->steps, "Steps of pgd and bim (0: bim's own rule)")->capture_default_str();
   sub->add_option("--step-size", o->step_size, "Step size (default: the attack's own; for pgd 2.5 eps / steps)");
   sub->add_option("--restarts", o->restarts, "Random restarts; an image stands only if it stands all of them")

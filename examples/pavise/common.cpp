@@ -15,8 +15,9 @@ std::string command_line(int argc, char** argv) {
   std::string out = "pavise";
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
-    const bool plain = !word.empty() && word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                                               "0123456789-_=+./:,@%") == std::string::npos;
+    const bool plain = !word.empty() && word.find_first_not_of(
+                                            "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                            "0123456789-_=+./:,@%") == std::string::npos;
     out += ' ';
     if (plain) {
       out += word;
@@ -40,7 +41,8 @@ double parse_radius(const std::string& text) {
     } catch (const std::exception&) {
       used = 0;
     }
-    require(used > 0 && used == part.size(), "radius '", text, "': expected a number such as 0.1, or a fraction such as 8/255");
+    require(used > 0 && used == part.size(), "radius '", text,
+            "': expected a number such as 0.1, or a fraction such as 8/255");
     return value;
   };
   const auto slash = text.find('/');
@@ -114,13 +116,12 @@ void write_json(const std::string& path, const nlohmann::json& json) {
 }
 
 void Shared::add_to(CLI::App& app) {
-  app.add_option("--data", data,
-                 "Data set: " + join(data::catalog()))
-      ->capture_default_str();
+  app.add_option("--data", data, "Data set: " + join(data::catalog()))->capture_default_str();
   app.add_option("--data-note", data_note, "A remark on the data that the report shows in its first line");
   app.add_option("--label", label, "What the report calls this model (default: its defence)");
   app.add_option("--seed", seed, "Seed of every random number")->capture_default_str();
-  app.add_option("--threads", threads, "Threads (default: as many as there are processors); results do not depend on it")
+  app.add_option("--threads", threads,
+                 "Threads (default: as many as there are processors); results do not depend on it")
       ->check(CLI::NonNegativeNumber);
   app.add_flag("--quiet", quiet, "No progress bar");
 }

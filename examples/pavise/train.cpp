@@ -98,8 +98,8 @@ void run_train(Options o) {
   const double seconds = watch.seconds();
 
   const std::string label = o.label.empty() ? o.defense : o.label;
-  std::map<std::string, std::string> recipe{{"defense", o.defense}, {"label", label},     {"data", o.data},
-                                            {"command", o.command},      {"norm", o.norm},     {"eps", o.eps}};
+  std::map<std::string, std::string> recipe{{"defense", o.defense}, {"label", label}, {"data", o.data},
+                                            {"command", o.command}, {"norm", o.norm}, {"eps", o.eps}};
   nlohmann::json settings = nlohmann::json::object();
   for (const auto& [key, value] : trainer.recipe()) {
     recipe[key] = value;
@@ -124,7 +124,8 @@ void run_train(Options o) {
   write_json(record_path, json);
   const auto& last = history.epochs.back();
   std::printf("%s: %s, %lld parameters, %lld epochs in %.1f s, loss %.4f\n", out.c_str(), label.c_str(),
-              static_cast<long long>(history.parameters), static_cast<long long>(history.epochs.size()), seconds, last.loss);
+              static_cast<long long>(history.parameters), static_cast<long long>(history.epochs.size()), seconds,
+              last.loss);
 }
 
 }  // namespace
@@ -146,31 +147,40 @@ void add_train(CLI::App& app, const std::string& command) {
       ->capture_default_str();
   sub->add_option("--steps", o->preset.steps, "Its steps (0: the defence's own)")->capture_default_str();
   sub->add_option("--step-size", o->step_size, "Its step size (default: the defence's own)");
-  sub->add_option("--beta", o->preset.beta, "Weight of the robust term of trades and mart (0: 6)")->capture_default_str();
+  sub->add_option("--beta", o->preset.beta, "Weight of the robust term of trades and mart (0: 6)")
+      ->capture_default_str();
   sub->add_option("--awp-gamma", o->preset.awp_gamma, "Size of the perturbation of the weights (0: the defence's own)")
       ->capture_default_str();
   sub->add_option("--guard", o->preset.guard, "fgsm-rs: roll back at catastrophic overfitting")->capture_default_str();
-  sub->add_option("--adversarial-share", o->preset.share, "Share of each batch that is perturbed")->capture_default_str();
+  sub->add_option("--adversarial-share", o->preset.share, "Share of each batch that is perturbed")
+      ->capture_default_str();
   sub->add_option("--epochs", o->train.epochs, "Passes over the training set")->capture_default_str();
   sub->add_option("--batch-size", o->train.batch_size, "Images of one update")->capture_default_str();
   sub->add_option("--optimizer", o->train.optimizer, "sgd, adam or adamw")->capture_default_str();
-  sub->add_option("--learning-rate", o->train.learning_rate, "The schedule's largest learning rate")->capture_default_str();
-  sub->add_option("--schedule", o->train.schedule, "constant, step, cosine, cyclic or one-cycle")->capture_default_str();
+  sub->add_option("--learning-rate", o->train.learning_rate, "The schedule's largest learning rate")
+      ->capture_default_str();
+  sub->add_option("--schedule", o->train.schedule, "constant, step, cosine, cyclic or one-cycle")
+      ->capture_default_str();
   sub->add_option("--momentum", o->train.optimizer_options.momentum, "Momentum of sgd")->capture_default_str();
   sub->add_option("--weight-decay", o->train.optimizer_options.weight_decay, "Weight decay")->capture_default_str();
-  sub->add_option("--clip-norm", o->train.clip_norm, "Largest norm of the gradient (0: not clipped)")->capture_default_str();
-  sub->add_option("--average-decay", o->train.average_decay, "Moving average of the weights (0: none)")->capture_default_str();
+  sub->add_option("--clip-norm", o->train.clip_norm, "Largest norm of the gradient (0: not clipped)")
+      ->capture_default_str();
+  sub->add_option("--average-decay", o->train.average_decay, "Moving average of the weights (0: none)")
+      ->capture_default_str();
   sub->add_option("--label-smoothing", o->train.label_smoothing, "Label smoothing")->capture_default_str();
   sub->add_option("--label-noise", o->train.label_noise, "Share of the training labels that are replaced by false ones")
       ->capture_default_str();
-  sub->add_option("--gaussian-sigma", o->train.gaussian_sigma, "Gaussian noise on the training images")->capture_default_str();
+  sub->add_option("--gaussian-sigma", o->train.gaussian_sigma, "Gaussian noise on the training images")
+      ->capture_default_str();
   sub->add_flag("--flip", o->train.augmentation.flip, "Flip images at random");
-  sub->add_option("--crop-padding", o->train.augmentation.crop_padding, "Random crops after padding by this many pixels");
+  sub->add_option("--crop-padding", o->train.augmentation.crop_padding,
+                  "Random crops after padding by this many pixels");
   sub->add_option("--cutout", o->train.augmentation.cutout, "Side of a square that is cut out");
   sub->add_option("--validation", o->train.validation_size, "Training images that are held back for validation")
       ->capture_default_str();
   sub->add_option("--checkpoint", o->resume, "Keep a checkpoint here, and go on from it if it is there");
-  sub->add_option("--checkpoint-interval", o->train.checkpoint_interval, "Updates between checkpoints (0: one an epoch)")
+  sub->add_option("--checkpoint-interval", o->train.checkpoint_interval,
+                  "Updates between checkpoints (0: one an epoch)")
       ->capture_default_str();
   sub->callback([o] { run_train(*o); });
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// All of the CPU library. What needs another library is opted into: io/safetensors.hpp and io/model_file.hpp (nlohmann-json),
-// data/image_folder.hpp and data/catalog.hpp (stb_image), report/html.hpp (nlohmann-json).
+// All of the CPU library. What needs another library is opted into: io/safetensors.hpp and io/model_file.hpp
+// (nlohmann-json), data/image_folder.hpp and data/catalog.hpp (stb_image), report/html.hpp (nlohmann-json).
 #pragma once
 
 #include "pavise/attack/attack.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the table of operations cannot say about the operations that apply weights: accumulation, changed weights, refusals.
+// What the table of operations cannot say about the operations that apply weights: accumulation, changed weights,
+// refusals.
 #include "pavise/autodiff/linear.hpp"
 
 #include <doctest/doctest.h>

@@ -82,7 +82,8 @@ inline std::vector<Case> linear_cases() {
       conv_case("conv2d kernel as large as the input", {3, 4, 5}, {17, 3, 4, 5}, {}),
       conv_case("conv2d padding of the whole kernel", {2, 3, 3}, {2, 2, 2, 2}, {.padding = 2}),
       conv_case("conv2d row", {2, 1, 13}, {3, 2, 1, 3}, {}),
-      // Many channels: Winograd's algorithm, whose rounding is that of intermediate sums ten times as large as the result.
+      // Many channels: Winograd's algorithm, whose rounding is that of intermediate sums ten times as large as the
+      // result.
       conv_case("conv2d 3x3 padding 1, 32 channels", {32, 8, 8}, {32, 32, 3, 3}, {.padding = 1}).within(3e-4),
       conv_case("conv2d 3x3 padding 1, 64 channels", {64, 9, 7}, {48, 64, 3, 3}, {.padding = 1, .relu = true})
           .within(3e-4),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What is asked of every row of the table of operations. Each check returns what is wrong, in words, or nothing; so a test
-// can also ask that a wrong operation is found out.
+// What is asked of every row of the table of operations. Each check returns what is wrong, in words, or nothing; so a
+// test can also ask that a wrong operation is found out.
 #pragma once
 
 #include <algorithm>
@@ -329,8 +329,8 @@ inline std::string check_gradient(const Case& c, std::int64_t limit = 24) {
   return {};
 }
 
-/// Gradients in float against those in double, relative to the largest of an operand's: what only float does (Winograd's
-/// algorithm, own exponentials) is right backward too.
+/// Gradients in float against those in double, relative to the largest of an operand's: what only float does
+/// (Winograd's algorithm, own exponentials) is right backward too.
 inline std::string check_float_gradient(const Case& c) {
   const auto images = first_images(18);
   const auto exact = run<double>(c, {.images = images});
@@ -472,7 +472,8 @@ std::string compare_gradients(const char* what, const Run<T>& a, double factor, 
   return {};
 }
 
-/// Within a larger graph: behind a ReLU whose mask the operation may apply itself, and applied twice to the same operands.
+/// Within a larger graph: behind a ReLU whose mask the operation may apply itself, and applied twice to the same
+/// operands.
 inline std::string check_graph(const Case& c) {
   const auto images = first_images(3);
   const auto plain = run<double>(c, {.images = images, .behind_relu = true});

@@ -128,7 +128,8 @@ inline Values pool(const Values& x, Image s, std::int64_t kh, std::int64_t kw, p
   return y;
 }
 
-/// Rows of `blocks` x `positions` elements, each normalised by itself; parameter of block b of row r: r*row_parameters + b.
+/// Rows of `blocks` x `positions` elements, each normalised by itself; parameter of block b of row r: r*row_parameters
+/// + b.
 inline Values row_norm(const Values& x, std::int64_t rows, std::int64_t blocks, std::int64_t positions,
                        std::int64_t row_parameters, const Values& gamma, const Values& beta, double epsilon,
                        bool relu) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The table of operations: for each, its operands (shapes, ranges, kinks), how to call it, a naive reference, and tolerances.
-// op_check.hpp runs every row through all checks; benchmarks/operations.cpp times the rows of benchmark_cases().
-// A row is written once for float and double:
+// The table of operations: for each, its operands (shapes, ranges, kinks), how to call it, a naive reference, and
+// tolerances. op_check.hpp runs every row through all checks; benchmarks/operations.cpp times the rows of
+// benchmark_cases(). A row is written once for float and double:
 //
 //   make("conv2d 3x3", {{{2, 5, 7}}}, {{{3, 2, 3, 3}}, {{3}}},
 //        [](auto& o) { return conv2d(o.x[0], o.p[0], o.p[1]); },

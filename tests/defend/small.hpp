@@ -26,8 +26,8 @@ namespace pv = pavise;
 
 inline constexpr std::int64_t kPixels = 16;
 
-/// Pixel 0 tells the class at a distance of 0.3; the other pixels at 0.08 each, all together more. Plain training leans on all,
-/// and an adversary of radius 0.1 turns the others against it.
+/// Pixel 0 tells the class at a distance of 0.3; the other pixels at 0.08 each, all together more. Plain training leans
+/// on all, and an adversary of radius 0.1 turns the others against it.
 inline pv::data::Dataset images(std::int64_t n, std::uint64_t seed = 1) {
   std::vector<std::uint8_t> pixels;
   std::vector<std::int32_t> labels;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The strategies beside plain adversarial training: losses against scalar formulas, gradients against differences, training.
+// The strategies beside plain adversarial training: losses against scalar formulas, gradients against differences,
+// training.
 #include <doctest/doctest.h>
 
 #include <cmath>

@@ -67,8 +67,8 @@ inline Bytes bytes_of(std::string_view text) { return {text.begin(), text.end()}
 
 inline bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
-/// The message of the IoError that `read` throws, or "" where it throws none. Any other exception escapes: a reader lets
-/// nothing else out, whatever is in the file.
+/// The message of the IoError that `read` throws, or "" where it throws none. Any other exception escapes: a reader
+/// lets nothing else out, whatever is in the file.
 template <class Read>
 std::string io_error(const Read& read) {
   try {
@@ -79,8 +79,8 @@ std::string io_error(const Read& read) {
   return {};
 }
 
-/// Calls read(bytes) for copies of `bytes` cut short: at each of the first 200 bytes and the last 100, and at 100 places in
-/// between. Each has to be refused with an IoError that names a byte.
+/// Calls read(bytes) for copies of `bytes` cut short: at each of the first 200 bytes and the last 100, and at 100
+/// places in between. Each has to be refused with an IoError that names a byte.
 template <class Read>
 void check_truncations(const Bytes& bytes, const Read& read) {
   const std::size_t stride = std::max<std::size_t>(1, bytes.size() / 100);
@@ -92,8 +92,8 @@ void check_truncations(const Bytes& bytes, const Read& read) {
   }
 }
 
-/// Calls read(bytes) for `count` damaged copies of `bytes` (bytes flipped, replaced, removed, repeated; drawn by Philox, the
-/// same in each run) and returns how many were refused with an IoError.
+/// Calls read(bytes) for `count` damaged copies of `bytes` (bytes flipped, replaced, removed, repeated; drawn by
+/// Philox, the same in each run) and returns how many were refused with an IoError.
 template <class Read>
 int fuzz(const Bytes& bytes, int count, const Read& read) {
   int refused = 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The matrix micro-kernel against naive loops. Values are small integers, so that every sum is exact and the comparison too.
+// The matrix micro-kernel against naive loops. Values are small integers, so that every sum is exact and the comparison
+// too.
 #include <doctest/doctest.h>
 
 #include <cstdint>

@@ -78,8 +78,8 @@ struct Pass {
   }
 };
 
-/// CHECKs derivatives of the summed loss against central differences in double: of some values of each parameter, and of
-/// some pixels of the first image. Running statistics and weights are left as they were.
+/// CHECKs derivatives of the summed loss against central differences in double: of some values of each parameter, and
+/// of some pixels of the first image. Running statistics and weights are left as they were.
 inline void gradients(const nn::BasicModel<double>& model, Mode mode, std::int64_t images, std::int64_t samples = 2) {
   constexpr double kStep = 1e-5;
   constexpr double kTolerance = 1e-6;  // relative to 1 + |derivative|

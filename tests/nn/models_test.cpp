@@ -38,9 +38,10 @@ TEST_CASE("parameters have PyTorch's names and shapes") {
   for (const auto& p : small.parameters().parameters()) {
     names.push_back(p.name() + p.shape().to_string());
   }
-  CHECK(join(names, " ") ==
-        "conv1.weight(16,1,4,4) conv1.bias(16) conv2.weight(32,16,4,4) conv2.bias(32) fc1.weight(100,1568) fc1.bias(100) "
-        "fc2.weight(10,100) fc2.bias(10)");
+  CHECK(
+      join(names, " ") ==
+      "conv1.weight(16,1,4,4) conv1.bias(16) conv2.weight(32,16,4,4) conv2.bias(32) fc1.weight(100,1568) fc1.bias(100) "
+      "fc2.weight(10,100) fc2.bias(10)");
   const auto residual = nn::resnet18();
   auto& store = residual.parameters();
   CHECK(store["conv1.weight"].shape() == Shape{64, 3, 3, 3});
@@ -61,7 +62,8 @@ TEST_CASE("models' derivatives are those of central differences") {
       options.input = {3, 8, 8};
     }
     const auto model = nn::make_model<double>(name, options);
-    // One value of each parameter; the residual networks have many and are slow in double: their blocks are tested alone.
+    // One value of each parameter; the residual networks have many and are slow in double: their blocks are tested
+    // alone.
     if (!is_residual(name)) {
       model_check::gradients(model, Mode::evaluation, 3);
       model_check::gradients(model, Mode::training, 3);
@@ -70,7 +72,8 @@ TEST_CASE("models' derivatives are those of central differences") {
     model_check::Pass<double> pass(model, 0, 3, Mode::training);
     pass.tape.backward(pass.loss);
     auto& store = model.parameters();
-    for (const char* parameter : {"conv1.weight", "layer1.0.conv1.weight", "layer2.0.shortcut.0.weight", "linear.bias"}) {
+    for (const char* parameter :
+         {"conv1.weight", "layer1.0.conv1.weight", "layer2.0.shortcut.0.weight", "linear.bias"}) {
       CAPTURE(std::string(parameter));
       auto& p = store[parameter];
       const double exact = p.gradient()[3 % static_cast<std::size_t>(p.size())];
@@ -148,10 +151,11 @@ TEST_CASE("pixels are normalised inside the model where that is asked for") {
 }
 
 TEST_CASE("models refuse names, images and classes that they cannot have") {
-  CHECK_THROWS_WITH_AS(nn::make_model("vgg"),
-                       "model: there is no 'vgg', expected one of small-cnn, mlp, lenet, madry-cnn, carlini-cnn, resnet18, "
-                       "preact-resnet18",
-                       ValueError);
+  CHECK_THROWS_WITH_AS(
+      nn::make_model("vgg"),
+      "model: there is no 'vgg', expected one of small-cnn, mlp, lenet, madry-cnn, carlini-cnn, resnet18, "
+      "preact-resnet18",
+      ValueError);
   CHECK_THROWS_AS(nn::lenet({.input = {1, 8, 8}}), ShapeError);
   CHECK_THROWS_AS(nn::small_cnn({.input = {28, 28}}), ShapeError);
   CHECK_THROWS_AS(nn::small_cnn({.input = {1, 0, 28}}), ShapeError);

@@ -20,7 +20,9 @@ class Shift : public nn::Layer<float> {
   explicit Shift(double by) : by_(by) {}
   Shape build(const Shape& in, ParameterStore<float>&, const std::string&) override { return in; }
   Var<float> forward(Var<float> x, bool) override { return x; }
-  nn::Spec spec() const override { return {.name = "", .type = "shift", .options = {{"by", concat(by_)}}, .children = {}}; }
+  nn::Spec spec() const override {
+    return {.name = "", .type = "shift", .options = {{"by", concat(by_)}}, .children = {}};
+  }
 
  private:
   double by_;
@@ -40,7 +42,8 @@ void check_error(const std::string& text, const std::string& message) {
 }  // namespace
 
 TEST_CASE("specs are read and written") {
-  const nn::Spec spec = nn::parse_spec(" net : sequential {\n a:conv2d( in=1 , out = 16);b : x.y-z{};c:n(m=0.5/-1e-5:+2) } ");
+  const nn::Spec spec =
+      nn::parse_spec(" net : sequential {\n a:conv2d( in=1 , out = 16);b : x.y-z{};c:n(m=0.5/-1e-5:+2) } ");
   CHECK(nn::to_text(spec) == "net:sequential{a:conv2d(in=1,out=16);b:x.y-z;c:n(m=0.5/-1e-5:+2)}");
   CHECK(nn::parse_spec(nn::to_text(spec)) == spec);
   REQUIRE(spec.children.size() == 3);

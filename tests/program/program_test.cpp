@@ -79,8 +79,9 @@ TEST_CASE("program: train, attack and report") {
   CHECK(training["seed"] == 3);
 
   const std::string record = scratch / "runs/pgd.json";
-  const Outcome attack = run("attack --model-file " + model + " --data drawn-digits --attack pgd --steps 5 --restarts 2 --eps 8/255 " +
-                             "--count 100 --curve 0,0.1 --gallery 3 --quiet --json " + record);
+  const Outcome attack =
+      run("attack --model-file " + model + " --data drawn-digits --attack pgd --steps 5 --restarts 2 --eps 8/255 " +
+          "--count 100 --curve 0,0.1 --gallery 3 --quiet --json " + record);
   CHECK(attack.status == 0);
   INFO(attack.text);
   const auto json = nlohmann::json::parse(contents(record));
@@ -90,8 +91,9 @@ TEST_CASE("program: train, attack and report") {
   CHECK(json["label"] == "PGD <2>");                               // from the model's file
   CHECK(json["command"].get<std::string>().starts_with("pavise attack --model-file"));
 
-  const Outcome again = run("attack --model-file " + model + " --data drawn-digits --attack pgd --steps 5 --restarts 2 --eps 8/255 " +
-                            "--count 100 --threads 1 --quiet --json " + (scratch / "again.json"));
+  const Outcome again =
+      run("attack --model-file " + model + " --data drawn-digits --attack pgd --steps 5 --restarts 2 --eps 8/255 " +
+          "--count 100 --threads 1 --quiet --json " + (scratch / "again.json"));
   CHECK(again.status == 0);
   CHECK(nlohmann::json::parse(contents(scratch / "again.json"))["robust"] == json["robust"]);
 
@@ -144,7 +146,8 @@ TEST_CASE("program: a killed training run goes on and ends with the same file") 
   for (const int milliseconds : {60, 120, 200}) {
     const pid_t child = fork();
     if (child == 0) {
-      const std::string line = "exec '" + program() + "' " + arguments + (scratch / "a.checkpoint") + model("a") + " >/dev/null 2>&1";
+      const std::string line =
+          "exec '" + program() + "' " + arguments + (scratch / "a.checkpoint") + model("a") + " >/dev/null 2>&1";
       execl("/bin/sh", "sh", "-c", line.c_str(), static_cast<char*>(nullptr));
       _exit(127);
     }

@@ -39,8 +39,8 @@ struct Passes {
 /// Labels are one for each lane of the pass.
 using Loss = std::function<Var<float>(Var<float> logits, const std::int32_t* labels)>;
 
-/// One way to look for adversarial images. An attack works on one group of lanes at a time, in the calling thread, and an
-/// image's outcome depends on the image, its label and its key alone, never on its neighbours.
+/// One way to look for adversarial images. An attack works on one group of lanes at a time, in the calling thread, and
+/// an image's outcome depends on the image, its label and its key alone, never on its neighbours.
 class Attack {
  public:
   explicit Attack(Threat threat) : threat_(threat) {}
@@ -54,8 +54,8 @@ class Attack {
   virtual bool random() const { return true; }
 
   /// Perturbs group `group` of `clean` into `adversarial`, [size][lanes] of that group. Evaluation mode throughout.
-  virtual void perturb_group(const nn::Model& model, const LaneBatch<float>& clean, std::int64_t group, float* adversarial,
-                             const Seed& seed, Passes& passes) const = 0;
+  virtual void perturb_group(const nn::Model& model, const LaneBatch<float>& clean, std::int64_t group,
+                             float* adversarial, const Seed& seed, Passes& passes) const = 0;
 
   /// Perturbs a whole batch into `adversarial`, laid out as clean.values(); groups run in parallel.
   void perturb(const nn::Model& model, const LaneBatch<float>& clean, float* adversarial, const Seed& seed,
@@ -71,17 +71,17 @@ class Attack {
 
 /// What a run of an attack found, image by image.
 struct Result {
-  Tensor<float> adversarial;                  ///< (N,C,H,W): the best restart's image; the clean one where that was wrong
+  Tensor<float> adversarial;  ///< (N,C,H,W): the best restart's image; the clean one where that was wrong
   std::vector<std::int32_t> clean_prediction;
-  std::vector<std::int32_t> prediction;       ///< of the adversarial image
-  std::vector<float> clean_confidence;        ///< softmax probability of the prediction
+  std::vector<std::int32_t> prediction;  ///< of the adversarial image
+  std::vector<float> clean_confidence;   ///< softmax probability of the prediction
   std::vector<float> confidence;
-  std::vector<std::uint8_t> success;          ///< wrong prediction (or target reached): clean mistakes count
-  std::vector<std::int32_t> restart;          ///< the one that the image comes from; -1: the clean image
-  std::vector<float> distance;                ///< in the threat's norm
+  std::vector<std::uint8_t> success;  ///< wrong prediction (or target reached): clean mistakes count
+  std::vector<std::int32_t> restart;  ///< the one that the image comes from; -1: the clean image
+  std::vector<float> distance;        ///< in the threat's norm
   std::int64_t clean_correct = 0;
   std::int64_t robust_correct = 0;
-  std::int64_t forward_passes = 0;            ///< images through the network, forward and backward
+  std::int64_t forward_passes = 0;  ///< images through the network, forward and backward
   std::int64_t backward_passes = 0;
   std::int64_t size() const { return static_cast<std::int64_t>(success.size()); }
 };
@@ -90,7 +90,8 @@ struct RunOptions {
   std::int64_t restarts = 1;
   std::uint64_t seed = 0;
   bool stop_at_success = true;  ///< further restarts only for images that stand; else all, and the largest loss wins
-  std::function<void(std::int64_t images)> progress = {};  ///< called with images (times restarts) newly done; any thread
+  /// Called with the images (times restarts) newly done, by any thread.
+  std::function<void(std::int64_t images)> progress = {};
 };
 
 namespace detail {
@@ -138,20 +139,24 @@ void for_item_groups(std::span<const Item> items, const Pack& pack, const Body& 
     if (begin == end) {
       continue;
     }
-    LaneBatch<float> batch = pack(items.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)), lanes);
-    parallel_for(batch.groups(), [&, first = begin, width = lanes](std::int64_t g) { body(batch, g, first + g * width); });
+    LaneBatch<float> batch =
+        pack(items.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)), lanes);
+    parallel_for(batch.groups(),
+                 [&, first = begin, width = lanes](std::int64_t g) { body(batch, g, first + g * width); });
   }
 }
 
 }  // namespace detail
 
-/// Runs an attack on images (N,C,H,W) with their labels: clean images that are classified wrongly count as successes and are
-/// left alone, the others get up to `restarts` tries. An image's result is its first successful restart's, or else the one
-/// with the largest loss; it does not depend on the other images, their order, or the number of threads. `ids`: index of
-/// each image in its data set, which keys its random numbers (null: 0, 1, 2, ...). For a targeted attack `labels` are the
-/// targets and `success` means reached; clean_correct and robust_correct then count images off target.
+/// Runs an attack on images (N,C,H,W) with their labels: clean images that are classified wrongly count as successes
+/// and are left alone, the others get up to `restarts` tries. An image's result is its first successful restart's, or
+/// else the one with the largest loss; it does not depend on the other images, their order, or the number of threads.
+/// `ids`: index of each image in its data set, which keys its random numbers (null: 0, 1, 2, ...). For a targeted
+/// attack `labels` are the targets and `success` means reached; clean_correct and robust_correct then count images off
+/// target.
 inline Result run(const Attack& attack, const nn::Model& model, const Tensor<float>& images,
-                  std::span<const std::int32_t> labels, const RunOptions& options = {}, const std::uint32_t* ids = nullptr) {
+                  std::span<const std::int32_t> labels, const RunOptions& options = {},
+                  const std::uint32_t* ids = nullptr) {
   const std::int64_t n = images.shape().rank() > 0 ? images.shape()[0] : 0;
   require<ShapeError>(images.shape().rank() == 4 && static_cast<std::int64_t>(labels.size()) == n, attack.name(),
                       ": expects images (N,C,H,W) and N labels, got ", images.shape(), " and ", labels.size());
@@ -160,8 +165,8 @@ inline Result run(const Attack& attack, const nn::Model& model, const Tensor<flo
   const Shape shape(images.shape().begin() + 1, 3);
   const auto& threat = attack.threat();
   for (const float v : images) {
-    require(v >= threat.low && v <= threat.high, attack.name(), ": a pixel is ", v, ", outside the declared box [", threat.low,
-            ",", threat.high, "]; images are given before normalisation");
+    require(v >= threat.low && v <= threat.high, attack.name(), ": a pixel is ", v, ", outside the declared box [",
+            threat.low, ",", threat.high, "]; images are given before normalisation");
   }
   const auto count = static_cast<std::size_t>(n);
   Result result;
@@ -309,7 +314,8 @@ inline Tensor<float> to_tensor(const data::Dataset& set) {
 }
 
 /// Runs an attack on a data set; the images' random numbers are keyed by their index in the set that they come from.
-inline Result run(const Attack& attack, const nn::Model& model, const data::Dataset& set, const RunOptions& options = {}) {
+inline Result run(const Attack& attack, const nn::Model& model, const data::Dataset& set,
+                  const RunOptions& options = {}) {
   std::vector<std::uint32_t> ids;
   for (std::int64_t i = 0; i < set.size(); ++i) {
     ids.push_back(static_cast<std::uint32_t>(set.source_index(i)));

@@ -18,14 +18,14 @@ struct PgdOptions {
   std::int64_t steps = 10;
   double step_size = 0.0;
   bool random_start = true;
-  bool targeted = false;   ///< labels are targets, and the loss is minimised
+  bool targeted = false;             ///< labels are targets, and the loss is minimised
   double l1_sparsity = kL1Sparsity;  ///< L1: share of the coordinates that a step moves, at least one of them
-  Loss loss = {};          ///< default: cross-entropy
+  Loss loss = {};                    ///< default: cross-entropy
   std::string name = "pgd";
 };
 
-/// Projected gradient descent (Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks"): from a
-/// random point of the ball, `steps` steps of
+/// Projected gradient descent (Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks"):
+/// from a random point of the ball, `steps` steps of
 ///   x <- clip to the box( project on the ball( x + step_size * direction of the loss's gradient ) )
 /// and the last iterate counts. The default step size is 2.5 epsilon / steps, so that the ball's far side is in reach.
 /// Linf: sign of the gradient; L2: the gradient over its norm; L1: its largest coordinates.
@@ -33,8 +33,8 @@ class Pgd : public Attack {
  public:
   explicit Pgd(Threat threat, PgdOptions options = {}) : Attack(threat), options_(std::move(options)) {
     require(options_.steps >= 1, options_.name, ": ", options_.steps, " steps, expected 1 or more");
-    require(options_.l1_sparsity >= 0.0 && options_.l1_sparsity <= 1.0, options_.name, ": L1 sparsity ", options_.l1_sparsity,
-            ", expected 0 to 1");
+    require(options_.l1_sparsity >= 0.0 && options_.l1_sparsity <= 1.0, options_.name, ": L1 sparsity ",
+            options_.l1_sparsity, ", expected 0 to 1");
     require(options_.step_size >= 0.0, options_.name, ": step size ", options_.step_size, ", expected 0 or more");
     if (options_.step_size == 0.0) {
       options_.step_size = 2.5 * threat.epsilon / static_cast<double>(options_.steps);
@@ -62,7 +62,8 @@ class Pgd : public Attack {
       const Var<float> loss =
           options_.loss ? options_.loss(logits, clean.labels(group)) : cross_entropy(logits, clean.labels(group));
       tape.backward(loss);
-      step(threat(), adversarial, tape.input_gradient(x), center, n, lanes, alpha, static_cast<float>(options_.l1_sparsity));
+      step(threat(), adversarial, tape.input_gradient(x), center, n, lanes, alpha,
+           static_cast<float>(options_.l1_sparsity));
     }
     passes.forward += options_.steps * clean.valid(group);
     passes.backward += options_.steps * clean.valid(group);
@@ -91,8 +92,8 @@ class Pgd : public Attack {
   PgdOptions options_;
 };
 
-/// The fast gradient sign method (Goodfellow et al. 2015): one step of epsilon from the image itself. In L2 along the gradient;
-/// in L1 all of epsilon on the coordinate with the largest one.
+/// The fast gradient sign method (Goodfellow et al. 2015): one step of epsilon from the image itself. In L2 along the
+/// gradient; in L1 all of epsilon on the coordinate with the largest one.
 inline Pgd fgsm(Threat threat, PgdOptions options = {}) {
   options.name = "fgsm";
   options.steps = 1;
@@ -111,8 +112,8 @@ inline Pgd fgsm_rs(Threat threat, PgdOptions options = {}) {
   return Pgd(threat, std::move(options));
 }
 
-/// The basic iterative method (Kurakin et al. 2017): steps of 1/255 from the image itself; without a given number of steps
-/// (0), min(255 epsilon + 4, 1.25 * 255 epsilon) of them, rounded up.
+/// The basic iterative method (Kurakin et al. 2017): steps of 1/255 from the image itself; without a given number of
+/// steps (0), min(255 epsilon + 4, 1.25 * 255 epsilon) of them, rounded up.
 inline Pgd bim(Threat threat, PgdOptions options = {}) {
   options.name = "bim";
   options.random_start = false;
@@ -121,7 +122,8 @@ inline Pgd bim(Threat threat, PgdOptions options = {}) {
     options.step_size = (threat.high - threat.low) / 255.0;
   }
   if (options.steps == 0) {
-    options.steps = std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(std::min(levels + 4.0, 1.25 * levels))));
+    options.steps =
+        std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(std::min(levels + 4.0, 1.25 * levels))));
   }
   return Pgd(threat, std::move(options));
 }

@@ -44,9 +44,9 @@ class LayerKeys {
 }  // namespace detail
 
 /// Dropout (Srivastava et al., 2014): in a training pass each element is 0 with probability `rate` and x / (1 - rate)
-/// otherwise; in an evaluation pass the result is x itself. What is dropped is a function of the pass's key (seed, iteration,
-/// image), `layer` and the element: the same whatever the batch, its order, the lanes or the threads.
-/// x: any shape; rate: in [0,1), rounded to a multiple of 2^-24; layer: the number of this layer in its model, at most 65,535.
+/// otherwise; in an evaluation pass the result is x itself. What is dropped is a function of the pass's key (seed,
+/// iteration, image), `layer` and the element: the same whatever the batch, its order, the lanes or the threads. x: any
+/// shape; rate: in [0,1), rounded to a multiple of 2^-24; layer: the number of this layer in its model, at most 65,535.
 /// Returns the shape of x. Throws ValueError for another rate or layer.
 template <class T>
 Var<T> dropout(Var<T> x, double rate, std::uint32_t layer) {

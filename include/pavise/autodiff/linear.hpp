@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The operations that apply weights: convolution, transposed convolution, fully connected layer. All of them are one matrix
-// micro-kernel run by a plan (kernels/pavise_kernels/cpu/gather_plan.hpp), in both directions.
+// The operations that apply weights: convolution, transposed convolution, fully connected layer. All of them are one
+// matrix micro-kernel run by a plan (kernels/pavise_kernels/cpu/gather_plan.hpp), in both directions.
 #pragma once
 
 #include <algorithm>
@@ -126,8 +126,8 @@ void check_weight(const char* name, Var<T> weight, std::size_t rank, Var<T> bias
   require<ShapeError>(weight.shape().rank() == rank, name, ": the weight has ", rank, " axes, got ", weight.shape());
   require<Error>(weight.tape().node(weight).parameter != nullptr, name, ": the weight must be a parameter");
   if (bias) {
-    require<ShapeError>(bias.shared() && bias.size() == out, name, ": weight ", weight.shape(), " expects a bias of ", out,
-                        " elements, got ", bias.shape());
+    require<ShapeError>(bias.shared() && bias.size() == out, name, ": weight ", weight.shape(), " expects a bias of ",
+                        out, " elements, got ", bias.shape());
   }
 }
 
@@ -193,8 +193,8 @@ void add_conv_weight_gradient(Tape<T>& tape, const ConvGeometry& g, const T* x, 
     const std::int64_t tap = i % tap_tiles * tt;
     kernels::run([&](auto isa) {
       weight_gradient<T>(isa, job, dy + group * rows * g.out_height * g.out_width * 16,
-                         padded + group * channels * padded_height * padded_width * 16, offset, dw + group * rows * taps,
-                         rows, row, tap);
+                         padded + group * channels * padded_height * padded_width * 16, offset,
+                         dw + group * rows * taps, rows, row, tap);
     });
   });
   tape.arena().rewind(mark);
@@ -234,21 +234,22 @@ void mask_own_gradient(Tape<T>& tape, Var<T> y) {
 
 inline std::int64_t conv_extent(const char* name, std::int64_t in, std::int64_t kernel, const ConvOptions& o) {
   const std::int64_t span = o.dilation * (kernel - 1) + 1;
-  require<ShapeError>(in + 2 * o.padding >= span, name, ": a kernel of ", kernel, " (dilation ", o.dilation, ") does not fit in ",
-                      in, " with padding ", o.padding);
+  require<ShapeError>(in + 2 * o.padding >= span, name, ": a kernel of ", kernel, " (dilation ", o.dilation,
+                      ") does not fit in ", in, " with padding ", o.padding);
   return (in + 2 * o.padding - span) / o.stride + 1;
 }
 
 inline void check_options(const char* name, const ConvOptions& o) {
-  require(o.stride >= 1 && o.dilation >= 1 && o.groups >= 1 && o.padding >= 0 && o.output_padding >= 0, name, ": stride ",
-          o.stride, ", padding ", o.padding, ", dilation ", o.dilation, ", groups ", o.groups,
+  require(o.stride >= 1 && o.dilation >= 1 && o.groups >= 1 && o.padding >= 0 && o.output_padding >= 0, name,
+          ": stride ", o.stride, ", padding ", o.padding, ", dilation ", o.dilation, ", groups ", o.groups,
           ": expected stride, dilation, groups >= 1 and padding >= 0");
 }
 
 inline void check_addressable(const char* name, const ConvGeometry& g) {
   constexpr std::int64_t kLimit = std::int64_t{1} << 31;
-  require<ShapeError>(g.in_channels * g.in_height * g.in_width < kLimit && g.out_channels * g.out_height * g.out_width < kLimit,
-                      name, ": an image of more than 2^31 elements");
+  require<ShapeError>(
+      g.in_channels * g.in_height * g.in_width < kLimit && g.out_channels * g.out_height * g.out_width < kLimit, name,
+      ": an image of more than 2^31 elements");
 }
 
 /// The operation itself: y = operator(x) + bias, and its backward pass. `transposed`: the operator is the convolution's
@@ -260,7 +261,8 @@ Var<T> linear_map(const char* name, Var<T> x, Var<T> weight, Var<T> bias, const 
   Var<T> y = tape.result(name, shape, {x, weight, bias});
   tape.node(y).relu = relu;
   apply_operator<T>(tape, operator_of(weight, choose_kind<T>(geometry, transposed), geometry, matrix), x.data(),
-                    y.data(), {.bias = bias ? bias.data() : nullptr, .mask = nullptr, .relu = relu, .accumulate = false});
+                    y.data(),
+                    {.bias = bias ? bias.data() : nullptr, .mask = nullptr, .relu = relu, .accumulate = false});
   tape.on_backward(y, [=](Tape<T>& t) {
     mask_own_gradient(t, y);
     const T* dy = t.gradient(y);
@@ -314,17 +316,18 @@ Var<T> conv2d(Var<T> x, Var<T> weight, Var<T> bias, ConvOptions options = {}) {
                                        .out_height = detail::conv_extent("conv2d", s[1], w[2], options),
                                        .out_width = detail::conv_extent("conv2d", s[2], w[3], options)};
   detail::check_addressable("conv2d", geometry);
-  return detail::linear_map("conv2d", x, weight, bias, geometry, Shape{w[0], geometry.out_height, geometry.out_width}, false,
-                            options.relu);
+  return detail::linear_map("conv2d", x, weight, bias, geometry, Shape{w[0], geometry.out_height, geometry.out_width},
+                            false, options.relu);
 }
 
-/// Fully connected layer: y[o] = bias[o] + sum over i of weight[o][i] * x[i]. x: any shape with I elements (flattened in
-/// row-major order); weight: parameter (O,I); bias: parameter (O) or none. Returns (O).
+/// Fully connected layer: y[o] = bias[o] + sum over i of weight[o][i] * x[i]. x: any shape with I elements (flattened
+/// in row-major order); weight: parameter (O,I); bias: parameter (O) or none. Returns (O).
 template <class T>
 Var<T> linear(Var<T> x, Var<T> weight, Var<T> bias, bool relu = false) {
   const Shape& w = weight.shape();
   detail::check_weight("linear", weight, 2, bias, w.rank() > 0 ? w[0] : 0);
-  require<ShapeError>(!x.shared() && x.size() == w[1], "linear: weight ", w, " expects ", w[1], " inputs, got ", x.shape());
+  require<ShapeError>(!x.shared() && x.size() == w[1], "linear: weight ", w, " expects ", w[1], " inputs, got ",
+                      x.shape());
   const kernels::ConvGeometry geometry{.in_channels = w[1],
                                        .in_height = 1,
                                        .in_width = 1,
@@ -336,9 +339,9 @@ Var<T> linear(Var<T> x, Var<T> weight, Var<T> bias, bool relu = false) {
   return detail::linear_map("linear", x, weight, bias, geometry, Shape{w[0]}, true, relu);
 }
 
-/// Transposed convolution, as torch.nn.functional.conv_transpose2d: the derivative of conv2d with respect to its input, as a
-/// forward operation. x: (C,H,W); weight: parameter (C, O/groups, KH, KW); bias: parameter (O) or none. Returns (O,OH,OW) with
-/// OH = (H-1)*stride - 2*padding + dilation*(KH-1) + output_padding + 1.
+/// Transposed convolution, as torch.nn.functional.conv_transpose2d: the derivative of conv2d with respect to its input,
+/// as a forward operation. x: (C,H,W); weight: parameter (C, O/groups, KH, KW); bias: parameter (O) or none. Returns
+/// (O,OH,OW) with OH = (H-1)*stride - 2*padding + dilation*(KH-1) + output_padding + 1.
 template <class T>
 Var<T> conv_transpose2d(Var<T> x, Var<T> weight, Var<T> bias, ConvOptions options = {}) {
   detail::check_options("conv_transpose2d", options);
@@ -351,7 +354,8 @@ Var<T> conv_transpose2d(Var<T> x, Var<T> weight, Var<T> bias, ConvOptions option
   require(options.output_padding < std::max(options.stride, options.dilation), "conv_transpose2d: output padding ",
           options.output_padding, ", expected less than the stride or the dilation");
   const auto extent = [&](std::int64_t in, std::int64_t kernel) {
-    return (in - 1) * options.stride - 2 * options.padding + options.dilation * (kernel - 1) + options.output_padding + 1;
+    return (in - 1) * options.stride - 2 * options.padding + options.dilation * (kernel - 1) + options.output_padding +
+           1;
   };
   const std::int64_t height = extent(s[1], w[2]);
   const std::int64_t width = extent(s[2], w[3]);
@@ -370,8 +374,8 @@ Var<T> conv_transpose2d(Var<T> x, Var<T> weight, Var<T> bias, ConvOptions option
                                        .out_height = s[1],
                                        .out_width = s[2]};
   detail::check_addressable("conv_transpose2d", geometry);
-  return detail::linear_map("conv_transpose2d", x, weight, bias, geometry, Shape{geometry.in_channels, height, width}, false,
-                            options.relu, true);
+  return detail::linear_map("conv_transpose2d", x, weight, bias, geometry, Shape{geometry.in_channels, height, width},
+                            false, options.relu, true);
 }
 
 }  // namespace pavise

@@ -269,7 +269,8 @@ void argmax(Var<T> logits, std::int32_t* out) {
   const std::int64_t classes = detail::check_logits("argmax", logits);
   Tape<T>& tape = logits.tape();
   tape.each_group([&](std::int64_t g) {
-    kernels::run_light([&](auto isa) { argmax<T>(isa, logits.data(g), out + g * tape.lanes(), classes, tape.lanes()); });
+    kernels::run_light(
+        [&](auto isa) { argmax<T>(isa, logits.data(g), out + g * tape.lanes(), classes, tape.lanes()); });
   });
 }
 

@@ -144,11 +144,11 @@ Var<T> row_norm_map(const char* name, Var<T> x, Var<T> gamma, Var<T> beta, std::
 
 /// Batch normalisation (Ioffe and Szegedy, 2015), as torch.nn.functional.batch_norm:
 /// y = (x - mean[c]) / sqrt(variance[c] + epsilon) * gamma[c] + beta[c].
-/// In a training pass mean and (biased) variance of a channel are those of all images of the pass, and the running statistics
-/// move towards them (the variance's towards the unbiased one); lanes behind the last image take no part and get no gradient.
-/// In an evaluation pass they are the running statistics, and an image's result does not depend on the others.
-/// x: (C,H,W), (C,L) or (C); gamma, beta: parameters (C), or none for 1 and 0; running_mean, running_var: buffers (C).
-/// Throws ShapeError where they do not fit, ValueError for a training pass with one value a channel.
+/// In a training pass mean and (biased) variance of a channel are those of all images of the pass, and the running
+/// statistics move towards them (the variance's towards the unbiased one); lanes behind the last image take no part and
+/// get no gradient. In an evaluation pass they are the running statistics, and an image's result does not depend on the
+/// others. x: (C,H,W), (C,L) or (C); gamma, beta: parameters (C), or none for 1 and 0; running_mean, running_var:
+/// buffers (C). Throws ShapeError where they do not fit, ValueError for a training pass with one value a channel.
 template <class T>
 Var<T> batch_norm(Var<T> x, Var<T> gamma, Var<T> beta, Parameter<T>& running_mean, Parameter<T>& running_var,
                   BatchNormOptions options = {}) {
@@ -221,9 +221,9 @@ Var<T> batch_norm(Var<T> x, Var<T> gamma, Var<T> beta, Parameter<T>& running_mea
   return y;
 }
 
-/// Group normalisation (Wu and He, 2018), as torch.nn.functional.group_norm for each image: the C/groups channels of a group
-/// are normalised by their own mean and biased variance, then scaled by gamma[c] and shifted by beta[c].
-/// x: (C,...); gamma, beta: parameters (C), or none for 1 and 0. Throws ShapeError where the groups do not divide C.
+/// Group normalisation (Wu and He, 2018), as torch.nn.functional.group_norm for each image: the C/groups channels of a
+/// group are normalised by their own mean and biased variance, then scaled by gamma[c] and shifted by beta[c]. x:
+/// (C,...); gamma, beta: parameters (C), or none for 1 and 0. Throws ShapeError where the groups do not divide C.
 template <class T>
 Var<T> group_norm(Var<T> x, Var<T> gamma, Var<T> beta, GroupNormOptions options = {}) {
   constexpr const char* kName = "group_norm";
@@ -240,9 +240,9 @@ Var<T> group_norm(Var<T> x, Var<T> gamma, Var<T> beta, GroupNormOptions options 
                               options.relu);
 }
 
-/// Layer normalisation (Ba, Kiros and Hinton, 2016), as torch.nn.functional.layer_norm for each image: the trailing axes that
-/// gamma (or beta) has are normalised by their own mean and biased variance, then scaled and shifted element by element.
-/// gamma, beta: parameters of the shape of the trailing axes; without both, the whole image is normalised.
+/// Layer normalisation (Ba, Kiros and Hinton, 2016), as torch.nn.functional.layer_norm for each image: the trailing
+/// axes that gamma (or beta) has are normalised by their own mean and biased variance, then scaled and shifted element
+/// by element. gamma, beta: parameters of the shape of the trailing axes; without both, the whole image is normalised.
 /// Throws ShapeError where the parameters' shape is not that of trailing axes.
 template <class T>
 Var<T> layer_norm(Var<T> x, Var<T> gamma, Var<T> beta, LayerNormOptions options = {}) {

@@ -50,7 +50,9 @@ class Parameter {
   bool trainable() const { return trainable_; }
   std::span<const T> value() const { return {value_, static_cast<std::size_t>(size_)}; }
   /// Its gradient, summed by every backward pass since ParameterStore::zero_gradients; empty for a buffer.
-  std::span<const T> gradient() const { return {gradient_, static_cast<std::size_t>(gradient_ != nullptr ? size_ : 0)}; }
+  std::span<const T> gradient() const {
+    return {gradient_, static_cast<std::size_t>(gradient_ != nullptr ? size_ : 0)};
+  }
   T* gradient_data() { return gradient_; }
 
   /// The values, to be changed: what was packed from them is packed again at the next use.
@@ -101,8 +103,8 @@ class Parameter {
   std::vector<std::unique_ptr<LinearOperator<T>>> operators_;
 };
 
-/// All parameters of a model in one contiguous array, and their gradients in another, so that an update is one loop and a
-/// model is one file. Trained parameters come first, buffers after them; each begins on a cache line.
+/// All parameters of a model in one contiguous array, and their gradients in another, so that an update is one loop and
+/// a model is one file. Trained parameters come first, buffers after them; each begins on a cache line.
 template <class T>
 class ParameterStore {
  public:

@@ -85,7 +85,8 @@ Var<T> avg_pool(const char* name, Var<T> x, const kernels::ConvGeometry& geometr
   Tape<T>& tape = x.tape();
   Var<T> y = tape.result(name, shape, {x});
   tape.each_group([&](std::int64_t g) {
-    kernels::run_light([&](auto isa) { avg_pool<T>(isa, geometry, include_padding, x.data(g), y.data(g), tape.lanes()); });
+    kernels::run_light(
+        [&](auto isa) { avg_pool<T>(isa, geometry, include_padding, x.data(g), y.data(g), tape.lanes()); });
   });
   tape.on_backward(y, [=](Tape<T>& t) {
     const auto target = t.target(x, true);
@@ -102,18 +103,19 @@ Var<T> avg_pool(const char* name, Var<T> x, const kernels::ConvGeometry& geometr
 
 }  // namespace detail
 
-/// The largest element of each window, as torch.nn.functional.max_pool2d for each image: padding never wins, NaN always does.
-/// The derivative goes to the first maximum in row-major order (to the last NaN). x: (C,H,W). Returns (C,OH,OW) with
-/// OH = floor((H + 2*padding - dilation*(kernel-1) - 1) / stride) + 1. Throws ShapeError where no window fits, ValueError for
-/// a padding of more than half of the kernel.
+/// The largest element of each window, as torch.nn.functional.max_pool2d for each image: padding never wins, NaN always
+/// does. The derivative goes to the first maximum in row-major order (to the last NaN). x: (C,H,W). Returns (C,OH,OW)
+/// with OH = floor((H + 2*padding - dilation*(kernel-1) - 1) / stride) + 1. Throws ShapeError where no window fits,
+/// ValueError for a padding of more than half of the kernel.
 template <class T>
 Var<T> max_pool2d(Var<T> x, PoolOptions options = {}) {
   const auto g = detail::pool_geometry("max_pool2d", x.shape(), x.shared(), options);
   return detail::max_pool("max_pool2d", x, g, Shape{g.out_channels, g.out_height, g.out_width});
 }
 
-/// The mean of each window, as torch.nn.functional.avg_pool2d for each image. x: (C,H,W). Returns (C,OH,OW), as max_pool2d.
-/// Throws ShapeError where no window fits, ValueError for a dilation or a padding of more than half of the kernel.
+/// The mean of each window, as torch.nn.functional.avg_pool2d for each image. x: (C,H,W). Returns (C,OH,OW), as
+/// max_pool2d. Throws ShapeError where no window fits, ValueError for a dilation or a padding of more than half of the
+/// kernel.
 template <class T>
 Var<T> avg_pool2d(Var<T> x, PoolOptions options = {}) {
   require(options.dilation == 1, "avg_pool2d: dilation ", options.dilation, ", expected 1");

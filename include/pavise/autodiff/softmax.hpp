@@ -23,7 +23,8 @@ Var<T> softmax_over_classes(const char* name, Var<T> x, T temperature) {
   const T inverse = T{1} / temperature;
   const int lanes = tape.lanes();
   tape.each_group([&](std::int64_t g) {
-    kernels::run_light([&](auto isa) { softmax_forward<Log, T>(isa, x.data(g), y.data(g), classes, inner, inverse, lanes); });
+    kernels::run_light(
+        [&](auto isa) { softmax_forward<Log, T>(isa, x.data(g), y.data(g), classes, inner, inverse, lanes); });
   });
   tape.on_backward(y, [=](Tape<T>& t) {
     const auto target = t.target(x);

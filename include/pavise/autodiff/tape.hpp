@@ -22,7 +22,8 @@ namespace pavise {
 template <class T>
 class Tape;
 
-/// A value on a tape: a handle, cheap to copy, valid until the tape goes back behind it. Its shape is that of one image.
+/// A value on a tape: a handle, cheap to copy, valid until the tape goes back behind it. Its shape is that of one
+/// image.
 template <class T>
 class Var {
  public:
@@ -50,26 +51,27 @@ class Var {
   std::int32_t id_ = -1;
 };
 
-/// Training passes update running statistics and draw dropout; evaluation passes do neither. The mode belongs to the pass and
-/// not to the model, so nothing has to be restored afterwards, whatever an attack throws.
+/// Training passes update running statistics and draw dropout; evaluation passes do neither. The mode belongs to the
+/// pass and not to the model, so nothing has to be restored afterwards, whatever an attack throws.
 enum class Mode { evaluation, training };
 
 /// What the images of a pass are called: the key of every random number that a layer draws for them.
 struct PassKey {
   std::uint64_t seed = 0;
   std::uint32_t iteration = 0;
-  const std::uint32_t* images = nullptr;  ///< index in the data set, one for each lane of each group; null: 0, 1, 2, ...
+  /// Index in the data set, one for each lane of each group; null: 0, 1, 2, ...
+  const std::uint32_t* images = nullptr;
 };
 
 /// An append-only record of operations, and the memory of their values.
 ///
 /// A value of shape (C,H,W) is stored as [group][C][H][W][lanes]: sixteen images side by side, one in each lane. A tape
-/// with one group belongs to one thread, which takes it through a whole network depth first; a tape with many groups runs
-/// each operation in parallel over the groups (breadth first), for what crosses the batch. With one lane it holds a single
-/// image. Every operation works in both schedules and gives an image the same bits in both.
+/// with one group belongs to one thread, which takes it through a whole network depth first; a tape with many groups
+/// runs each operation in parallel over the groups (breadth first), for what crosses the batch. With one lane it holds
+/// a single image. Every operation works in both schedules and gives an image the same bits in both.
 ///
-/// Only what lies downstream of a watched input (or, where asked for, of a parameter) is recorded for backward. Nodes are in
-/// topological order by construction, so backward is one loop. Not thread-safe.
+/// Only what lies downstream of a watched input (or, where asked for, of a parameter) is recorded for backward. Nodes
+/// are in topological order by construction, so backward is one loop. Not thread-safe.
 template <class T>
 class Tape {
  public:
@@ -94,8 +96,8 @@ class Tape {
     Arena::Mark arena;
   };
 
-  /// Where an operation's backward pass writes: adds if `accumulate`, else stores; where `mask` is given, elements whose mask
-  /// is not positive get 0.
+  /// Where an operation's backward pass writes: adds if `accumulate`, else stores; where `mask` is given, elements
+  /// whose mask is not positive get 0.
   struct Target {
     T* data = nullptr;
     bool accumulate = false;
@@ -146,7 +148,8 @@ class Tape {
     parallel_for(groups_, body);
   }
 
-  /// A value that nothing computed: an input of shape `shape` for one image, uninitialised. `watch`: its gradient is wanted.
+  /// A value that nothing computed: an input of shape `shape` for one image, uninitialised. `watch`: its gradient is
+  /// wanted.
   Var<T> input(Shape shape, bool watch = false) {
     const Var<T> v = append("input", shape, false);
     node(v).needs_gradient = watch;
@@ -181,7 +184,8 @@ class Tape {
 
   /// The value of an operation: allocated, uninitialised, recorded if any of `inputs` needs a gradient.
   Var<T> result(const char* name, Shape shape, std::initializer_list<Var<T>> inputs) {
-    require<Error>(!in_backward_, name, ": cannot be recorded during a backward pass; second derivatives are not supported");
+    require<Error>(!in_backward_, name,
+                   ": cannot be recorded during a backward pass; second derivatives are not supported");
     bool needs = false;
     for (const auto& v : inputs) {
       if (v) {
@@ -196,7 +200,8 @@ class Tape {
 
   bool needs_gradient(Var<T> v) const { return v && node(v).needs_gradient; }
 
-  /// Sets what backward calls for `out`: f(tape). f is copied into the arena, so it captures handles, pointers and numbers.
+  /// Sets what backward calls for `out`: f(tape). f is copied into the arena, so it captures handles, pointers and
+  /// numbers.
   template <class F>
   void on_backward(Var<T> out, const F& f) {
     if (!node(out).needs_gradient) {
@@ -213,8 +218,8 @@ class Tape {
     return n.gradient + (n.shared ? 0 : group * n.size * lanes_);
   }
 
-  /// Where backward adds to the gradient of `v`; for a parameter, the parameter's gradient. `can_mask`: the caller applies
-  /// Target::mask.
+  /// Where backward adds to the gradient of `v`; for a parameter, the parameter's gradient. `can_mask`: the caller
+  /// applies Target::mask.
   Target target(Var<T> v, bool can_mask = false) {
     auto& n = node(v);
     Target t;
@@ -241,9 +246,10 @@ class Tape {
     return t.data;
   }
 
-  /// Differentiates `out` (one number for each image, or any shape) with respect to everything watched. `seed`: the gradient
-  /// of `out` itself, [group][size][lanes]; without it 1 for every image of the pass and 0 for the lanes behind the last.
-  /// May be called again for another output of the same pass; gradients of inputs start afresh, those of parameters add up.
+  /// Differentiates `out` (one number for each image, or any shape) with respect to everything watched. `seed`: the
+  /// gradient of `out` itself, [group][size][lanes]; without it 1 for every image of the pass and 0 for the lanes
+  /// behind the last. May be called again for another output of the same pass; gradients of inputs start afresh, those
+  /// of parameters add up.
   void backward(Var<T> out, const T* seed = nullptr) {
     require(needs_gradient(out), "backward: ", node(out).name, " does not depend on anything that is watched");
     if (differentiated_) {
@@ -334,7 +340,8 @@ class TapeScope {
   typename Tape<T>::Mark mark_;
 };
 
-/// The calling thread's own tape, for depth-first passes. Whoever uses it begins a pass and is done before another begins.
+/// The calling thread's own tape, for depth-first passes. Whoever uses it begins a pass and is done before another
+/// begins.
 template <class T>
 Tape<T>& thread_tape() {
   thread_local Tape<T> tape;
@@ -348,14 +355,12 @@ Var<T> custom(const char* name, Var<T> x, Shape shape, Forward forward, Backward
   Var<T> y = tape.result(name, shape, {x});
   const auto nx = static_cast<std::size_t>(x.size() * tape.lanes());
   const auto ny = static_cast<std::size_t>(y.size() * tape.lanes());
-  tape.each_group([&](std::int64_t g) {
-    forward(std::span<const T>(x.data(g), nx), std::span<T>(y.data(g), ny));
-  });
+  tape.each_group([&](std::int64_t g) { forward(std::span<const T>(x.data(g), nx), std::span<T>(y.data(g), ny)); });
   tape.on_backward(y, [=](Tape<T>& t) {
     T* dx = t.add_target(x);
     t.each_group([&](std::int64_t g) {
-      backward(std::span<const T>(x.data(g), nx), std::span<const T>(y.data(g), ny), std::span<const T>(t.gradient(y, g), ny),
-               std::span<T>(dx + static_cast<std::size_t>(g) * nx, nx));
+      backward(std::span<const T>(x.data(g), nx), std::span<const T>(y.data(g), ny),
+               std::span<const T>(t.gradient(y, g), ny), std::span<T>(dx + static_cast<std::size_t>(g) * nx, nx));
     });
   });
   return y;

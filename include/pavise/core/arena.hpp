@@ -13,9 +13,9 @@
 namespace pavise {
 
 /// A bump allocator: memory is handed out in order and given back all at once, by rewinding to a mark. After the first
-/// pass through a network the blocks are there and nothing is allocated any more; what a thread touches stays in its cache.
-/// One cache line behind every allocation may be read (kernels load whole registers).
-/// Not thread-safe: each thread has its own.
+/// pass through a network the blocks are there and nothing is allocated any more; what a thread touches stays in its
+/// cache. One cache line behind every allocation may be read (kernels load whole registers). Not thread-safe: each
+/// thread has its own.
 class Arena {
  public:
   struct Mark {

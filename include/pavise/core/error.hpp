@@ -63,9 +63,7 @@ void append(std::string& out, T value) {
 
 template <class T>
   requires requires(const T& t) { t.to_string(); }
-void append(std::string& out, const T& value) {
-  out.append(value.to_string());
-}
+void append(std::string& out, const T& value) { out.append(value.to_string()); }
 
 }  // namespace detail
 

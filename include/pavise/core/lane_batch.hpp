@@ -14,8 +14,8 @@
 
 namespace pavise {
 
-/// Labelled images as the tape stores them: [group][C][H][W][lanes], sixteen images side by side (or one). Lanes behind the
-/// last image repeat it, and take part in no result.
+/// Labelled images as the tape stores them: [group][C][H][W][lanes], sixteen images side by side (or one). Lanes behind
+/// the last image repeat it, and take part in no result.
 template <class T>
 class LaneBatch {
  public:
@@ -37,7 +37,7 @@ class LaneBatch {
   }
 
   const Shape& shape() const { return shape_; }
-  std::int64_t size() const { return size_; }      ///< elements of one image
+  std::int64_t size() const { return size_; }  ///< elements of one image
   std::int64_t images() const { return images_; }
   int lanes() const { return lanes_; }
   std::int64_t groups() const { return lanes_ == 1 ? images_ : (images_ + 15) / 16; }

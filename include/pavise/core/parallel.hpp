@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Parallel loops. With OpenMP they use its threads; without it they run serially and everything still works. No result in
-// the library depends on how many threads there are: a loop's iterations write to places of their own, and whatever is
-// summed across them is summed in index order.
+// Parallel loops. With OpenMP they use its threads; without it they run serially and everything still works. No result
+// in the library depends on how many threads there are: a loop's iterations write to places of their own, and whatever
+// is summed across them is summed in index order.
 #pragma once
 
 #include <atomic>
@@ -39,8 +39,9 @@ inline void set_thread_count([[maybe_unused]] int n) {
 #endif
 }
 
-/// Calls body(i) for i in [0, n), on as many threads as there are, in no particular order. An exception of one call stops
-/// the handing out of further ones and is rethrown to the caller (the one with the lowest index of those that were thrown).
+/// Calls body(i) for i in [0, n), on as many threads as there are, in no particular order. An exception of one call
+/// stops the handing out of further ones and is rethrown to the caller (the one with the lowest index of those that
+/// were thrown).
 template <class Body>
 void parallel_for(std::int64_t n, const Body& body) {
 #ifdef _OPENMP

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
-// A random number is a function of (seed, purpose, image, restart, iteration, position), not the state of a generator, so
-// results do not depend on threads, batches or the order of the work, and any of them can be drawn again on its own.
+// A random number is a function of (seed, purpose, image, restart, iteration, position), not the state of a generator,
+// so results do not depend on threads, batches or the order of the work, and any of them can be drawn again on its own.
 #pragma once
 
 #include <array>

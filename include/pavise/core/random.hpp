@@ -11,8 +11,9 @@
 
 namespace pavise {
 
-/// Fills `values` with independent standard normals, a function of `key` alone (Philox4x32-10 and Box-Muller; the tails reach
-/// to 5.7). In parallel; the numbers depend neither on the threads nor on the instruction set. At most 2^34 values.
+/// Fills `values` with independent standard normals, a function of `key` alone (Philox4x32-10 and Box-Muller; the tails
+/// reach to 5.7). In parallel; the numbers depend neither on the threads nor on the instruction set. At most 2^34
+/// values.
 template <class T>
 void random_normal(std::span<T> values, const RandomKey& key) {
   const auto n = static_cast<std::int64_t>(values.size());

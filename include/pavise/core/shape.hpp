@@ -12,8 +12,8 @@
 
 namespace pavise {
 
-/// The extents of an array, outermost first: at most six of them, held inline. A shape without extents is a scalar and has
-/// one element. On the tape a shape is that of ONE image, (C,H,W) or (features): the batch is not an axis.
+/// The extents of an array, outermost first: at most six of them, held inline. A shape without extents is a scalar and
+/// has one element. On the tape a shape is that of ONE image, (C,H,W) or (features): the batch is not an axis.
 class Shape {
  public:
   static constexpr std::size_t kMaxRank = 6;

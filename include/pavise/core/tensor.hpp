@@ -38,14 +38,14 @@ struct AlignedAllocator {
 template <class T>
 using AlignedVector = std::vector<T, AlignedAllocator<T>>;
 
-/// A dense, row-major, owned array: parameters, data sets, results. NumPy's order, so that it maps to Eigen and to files
-/// without a copy. Activations live on the tape instead, lanes innermost; `pack` and `unpack` (lanes.hpp) go between them.
+/// A dense, row-major, owned array: parameters, data sets, results. NumPy's order, so that it maps to Eigen and to
+/// files without a copy. Activations live on the tape instead, lanes innermost; `pack` and `unpack` (lanes.hpp) go
+/// between them.
 template <class T>
 class Tensor {
  public:
   Tensor() : shape_{0} {}
-  explicit Tensor(Shape shape, T fill = T{})
-      : shape_(shape), data_(static_cast<std::size_t>(shape.numel()), fill) {}
+  explicit Tensor(Shape shape, T fill = T{}) : shape_(shape), data_(static_cast<std::size_t>(shape.numel()), fill) {}
   Tensor(Shape shape, std::initializer_list<T> values) : Tensor(shape, std::span(values.begin(), values.size())) {}
   Tensor(Shape shape, std::span<const T> values) : shape_(shape), data_(values.begin(), values.end()) {
     require<ShapeError>(shape.numel() == static_cast<std::int64_t>(values.size()), "tensor: shape ", shape, " holds ",

@@ -10,8 +10,8 @@
 
 namespace pavise::data {
 
-/// Random changes of training images. Each is a function of (seed, epoch, source index of the image) and of its own option
-/// alone: switching one on does not change what another draws.
+/// Random changes of training images. Each is a function of (seed, epoch, source index of the image) and of its own
+/// option alone: switching one on does not change what another draws.
 struct Augmentation {
   bool flip = false;     ///< mirror left and right, with probability one half
   int crop_padding = 0;  ///< pad by so many black pixels on each side, then crop to the old size anywhere
@@ -20,8 +20,9 @@ struct Augmentation {
   bool none() const { return !flip && crop_padding == 0 && cutout == 0; }
 };
 
-/// Writes image `i` of `dataset` to `out`, (C,H,W) row-major: byte/255, computed as T(byte)/T(255), after `augmentation`
-/// with the numbers of (seed, epoch). Throws ValueError where there is no such image or an option is negative.
+/// Writes image `i` of `dataset` to `out`, (C,H,W) row-major: byte/255, computed as T(byte)/T(255), after
+/// `augmentation` with the numbers of (seed, epoch). Throws ValueError where there is no such image or an option is
+/// negative.
 template <class T>
 void load_image(const Dataset& dataset, std::int64_t i, const Augmentation& augmentation, std::uint64_t seed,
                 std::int64_t epoch, T* out) {

@@ -23,9 +23,9 @@ inline std::vector<std::string> catalog() {
           "mnist:DIR",     "cifar10:DIR", "cifar100:DIR", "folder:PATH",  "npz:TRAIN.npz,TEST.npz"};
 }
 
-/// The training and test set called `name`: one of `catalog()`. `folder:PATH` is a folder or tar archive that holds train
-/// and test; `npz:A,B` two files with arrays `images` and `labels`. Throws ValueError that lists the names for an unknown
-/// one, IoError where a file is missing or corrupt.
+/// The training and test set called `name`: one of `catalog()`. `folder:PATH` is a folder or tar archive that holds
+/// train and test; `npz:A,B` two files with arrays `images` and `labels`. Throws ValueError that lists the names for an
+/// unknown one, IoError where a file is missing or corrupt.
 inline Split load(const std::string& name) {
   const auto colon = name.find(':');
   const auto kind = name.substr(0, colon);

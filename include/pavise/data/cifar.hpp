@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The binary version of CIFAR-10 and CIFAR-100 (Krizhevsky, 2009): records of one label (CIFAR-100: a coarse and a fine one)
-// and 3,072 bytes of an image (3,32,32), without a header.
+// The binary version of CIFAR-10 and CIFAR-100 (Krizhevsky, 2009): records of one label (CIFAR-100: a coarse and a fine
+// one) and 3,072 bytes of an image (3,32,32), without a header.
 #pragma once
 
 #include <algorithm>
@@ -64,8 +64,8 @@ inline Split cifar10(const std::string& directory) {
           detail::read_cifar("CIFAR-10", {root + "/test_batch.bin"}, 1, names)};
 }
 
-/// CIFAR-100 with its fine labels, from `directory` with train.bin and test.bin, or with the folder cifar-100-binary that
-/// holds them. Throws IoError.
+/// CIFAR-100 with its fine labels, from `directory` with train.bin and test.bin, or with the folder cifar-100-binary
+/// that holds them. Throws IoError.
 inline Split cifar100(const std::string& directory) {
   const auto root = detail::cifar_root(directory, "cifar-100-binary");
   const std::vector<std::string> names = {

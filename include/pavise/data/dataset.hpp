@@ -12,13 +12,14 @@
 
 namespace pavise::data {
 
-/// Labelled images. Pixels are kept as bytes and read as byte/255, so that they lie in [0,1] and a data set takes a quarter
-/// of the memory that floats would. Copies share the pixels; `first` and `subset` are views.
+/// Labelled images. Pixels are kept as bytes and read as byte/255, so that they lie in [0,1] and a data set takes a
+/// quarter of the memory that floats would. Copies share the pixels; `first` and `subset` are views.
 class Dataset {
  public:
   Dataset() = default;
 
-  /// `pixels`: image after image, row-major (C,H,W); `labels`: one class for each image, 0 <= label < class_names.size().
+  /// `pixels`: image after image, row-major (C,H,W); `labels`: one class for each image, 0 <= label <
+  /// class_names.size().
   Dataset(std::string name, Shape image_shape, std::vector<std::uint8_t> pixels, std::vector<std::int32_t> labels,
           std::vector<std::string> class_names)
       : name_(std::move(name)),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The IDX format of MNIST and its successors, gzipped or not: a magic number (0, 0, type, rank), the extents as big-endian
-// 32-bit numbers, then the elements. Images are of rank 3 (number, rows, columns), labels of rank 1, both of bytes.
+// The IDX format of MNIST and its successors, gzipped or not: a magic number (0, 0, type, rank), the extents as
+// big-endian 32-bit numbers, then the elements. Images are of rank 3 (number, rows, columns), labels of rank 1, both of
+// bytes.
 #pragma once
 
 #include <array>
@@ -25,8 +26,8 @@ struct IdxArray {
   std::vector<std::uint8_t> bytes;
 };
 
-/// Reads the IDX file of bytes at `path`, gzipped or not, of rank `rank` (3: images, 1: labels). Throws IoError where it is
-/// something else, is truncated or goes on after its last element.
+/// Reads the IDX file of bytes at `path`, gzipped or not, of rank `rank` (3: images, 1: labels). Throws IoError where
+/// it is something else, is truncated or goes on after its last element.
 inline IdxArray read_idx(const std::string& path, int rank) {
   io::GzipReader reader(path);
   std::array<std::uint8_t, 4> word{};
@@ -100,15 +101,15 @@ inline Split read_idx_directory(const std::string& name, const std::string& dire
   return {part("train"), part("t10k")};
 }
 
-/// MNIST (LeCun et al.): 60,000 + 10,000 images (1,28,28) of digits, from `directory`, or from `mnist` in one of the data
-/// directories where none is given. Throws IoError that lists where it was looked for.
+/// MNIST (LeCun et al.): 60,000 + 10,000 images (1,28,28) of digits, from `directory`, or from `mnist` in one of the
+/// data directories where none is given. Throws IoError that lists where it was looked for.
 inline Split mnist(const std::string& directory = "") {
   return read_idx_directory("MNIST", directory.empty() ? locate("mnist") : directory,
                             {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"});
 }
 
-/// Fashion-MNIST (Xiao et al., 2017): 60,000 + 10,000 images (1,28,28) of ten kinds of clothing, by default where Debian's
-/// package dataset-fashion-mnist installs it. Throws IoError that names the place and the package.
+/// Fashion-MNIST (Xiao et al., 2017): 60,000 + 10,000 images (1,28,28) of ten kinds of clothing, by default where
+/// Debian's package dataset-fashion-mnist installs it. Throws IoError that names the place and the package.
 inline Split fashion_mnist(const std::string& directory = "/usr/share/datasets/fashion-mnist") {
   return read_idx_directory(
       "Fashion-MNIST", directory,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A folder of images, one sub-folder a class, or a tar archive of one, read without unpacking it. Opt-in: includes stb_image.
+// A folder of images, one sub-folder a class, or a tar archive of one, read without unpacking it. Opt-in: includes
+// stb_image.
 #pragma once
 
 #include <algorithm>
@@ -205,9 +206,9 @@ inline std::vector<Dataset> read_image_folder(const std::string& path, const Ima
 
 }  // namespace detail
 
-/// The data set of `path`, a folder (or a tar archive of one, gzipped or not) with a folder of PNG, JPEG or BMP images for
-/// each class. Classes and images are sorted by name. Other files are passed over. Throws IoError that names the file where
-/// an image cannot be read or has another size than the first.
+/// The data set of `path`, a folder (or a tar archive of one, gzipped or not) with a folder of PNG, JPEG or BMP images
+/// for each class. Classes and images are sorted by name. Other files are passed over. Throws IoError that names the
+/// file where an image cannot be read or has another size than the first.
 inline Dataset image_folder(const std::string& path, const ImageFolderOptions& options = {}) {
   return std::move(detail::read_image_folder(path, options, {""}).front());
 }

@@ -18,9 +18,9 @@ struct NoisyLabels {
   std::int64_t flipped = 0;
 };
 
-/// Symmetric label noise: each label is replaced with probability `rate` by one of the other classes, each equally likely.
-/// Whether and how an image's label changes is a function of (seed, its source index): a subset gets the same labels. Throws
-/// ValueError unless 0 <= rate <= 1 and, where the rate is above 0, there are two classes or more.
+/// Symmetric label noise: each label is replaced with probability `rate` by one of the other classes, each equally
+/// likely. Whether and how an image's label changes is a function of (seed, its source index): a subset gets the same
+/// labels. Throws ValueError unless 0 <= rate <= 1 and, where the rate is above 0, there are two classes or more.
 inline NoisyLabels label_noise(const Dataset& dataset, double rate, std::uint64_t seed) {
   require(rate >= 0 && rate <= 1, "label_noise: rate is ", rate, ", expected 0 to 1");
   require(rate == 0 || dataset.classes() >= 2, "label_noise: the data set has ", dataset.classes(),

@@ -41,8 +41,8 @@ class Epoch {
   std::int64_t batches_;
 };
 
-/// Batches of a data set in an order that is a function of (seed, epoch): it holds no state, so that a run that resumes in
-/// the middle of an epoch reads what an unbroken one would have read.
+/// Batches of a data set in an order that is a function of (seed, epoch): it holds no state, so that a run that resumes
+/// in the middle of an epoch reads what an unbroken one would have read.
 struct Loader {
   Dataset dataset;
   std::int64_t batch_size = 128;

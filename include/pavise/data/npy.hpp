@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// NumPy's formats: .npy (a magic string, a version, a header that is a Python dictionary, the elements) and .npz (a zip of
-// them, stored or deflated). Little-endian and C order alone; anything else is refused by name.
+// NumPy's formats: .npy (a magic string, a version, a header that is a Python dictionary, the elements) and .npz (a zip
+// of them, stored or deflated). Little-endian and C order alone; anything else is refused by name.
 #pragma once
 
 #include <algorithm>
@@ -176,8 +176,8 @@ Tensor<T> npy_elements(const NpyHeader& header, std::span<const std::uint8_t> da
 
 }  // namespace detail
 
-/// Takes the bytes of a .npy file apart; `path` is its name in messages. Throws IoError, naming the byte, where they are
-/// truncated, corrupt, or of a kind that is not supported: another type, big-endian, Fortran order.
+/// Takes the bytes of a .npy file apart; `path` is its name in messages. Throws IoError, naming the byte, where they
+/// are truncated, corrupt, or of a kind that is not supported: another type, big-endian, Fortran order.
 inline NpyArray parse_npy(std::span<const std::uint8_t> file, const std::string& path) {
   static constexpr std::array<std::uint8_t, 6> kMagic = {0x93, 'N', 'U', 'M', 'P', 'Y'};
   io::require_at(file.size() >= 10, path, file.size(), "npy: the file ends in its first 10 bytes");
@@ -285,9 +285,9 @@ inline std::map<std::string, NpyArray> read_npz(const std::string& path) {
   return parse_npz(io::read_file(path), path);
 }
 
-/// A data set from the .npz file at `path`: its array `images`, (N,C,H,W) or (N,H,W), bytes or floats in [0,1] (rounded to
-/// the nearest of 256 levels), and its array `labels`, (N) of integers from 0. Classes are named by their numbers; there are
-/// `classes` of them, or as many as the labels need. Throws IoError.
+/// A data set from the .npz file at `path`: its array `images`, (N,C,H,W) or (N,H,W), bytes or floats in [0,1] (rounded
+/// to the nearest of 256 levels), and its array `labels`, (N) of integers from 0. Classes are named by their numbers;
+/// there are `classes` of them, or as many as the labels need. Throws IoError.
 inline Dataset read_npz_dataset(const std::string& path, const std::string& images = "images",
                                 const std::string& labels = "labels", std::int32_t classes = 0) {
   const auto arrays = read_npz(path);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Data sets made in code, for machines without files and for tests. Image i is a function of (seed, i) alone. The drawing
-// uses +, -, *, / and sqrt only: no sine whose last bit depends on the C library.
+// Data sets made in code, for machines without files and for tests. Image i is a function of (seed, i) alone. The
+// drawing uses +, -, *, / and sqrt only: no sine whose last bit depends on the C library.
 #pragma once
 
 #include <algorithm>
@@ -152,9 +152,9 @@ inline std::int32_t draw_digit(std::uint64_t seed, std::uint32_t index, std::uin
 
 }  // namespace detail
 
-/// Drawn digits: images (1,28,28) of ten classes with random shape, slant, size, place, thickness and grain. Image i of the
-/// test set is image `i` counted down from 2^32 - 1, so that it is the same however many there are for training. About
-/// thirty microseconds an image and thread. Throws ValueError for a negative number, or more than 2^31.
+/// Drawn digits: images (1,28,28) of ten classes with random shape, slant, size, place, thickness and grain. Image i of
+/// the test set is image `i` counted down from 2^32 - 1, so that it is the same however many there are for training.
+/// About thirty microseconds an image and thread. Throws ValueError for a negative number, or more than 2^31.
 inline Split drawn_digits(const DrawnDigits& options = {}) {
   const auto part = [&](std::int64_t n, bool test) {
     require(n >= 0 && n <= std::int64_t{1} << 31, "drawn_digits: ", n, test ? " test" : " training",
@@ -173,9 +173,9 @@ inline Split drawn_digits(const DrawnDigits& options = {}) {
   return {part(options.train, false), part(options.test, true)};
 }
 
-/// A toy problem with a known answer: two classes of `n` images (1,1,d) whose pixels are normal around 1/2 - distance/2 and
-/// 1/2 + distance/2 with standard deviation `deviation`, clipped to [0,1] and rounded to bytes. Classes alternate. Throws
-/// ValueError for n or d below 1, or a negative distance or deviation.
+/// A toy problem with a known answer: two classes of `n` images (1,1,d) whose pixels are normal around 1/2 - distance/2
+/// and 1/2 + distance/2 with standard deviation `deviation`, clipped to [0,1] and rounded to bytes. Classes alternate.
+/// Throws ValueError for n or d below 1, or a negative distance or deviation.
 inline Dataset two_gaussians(std::int64_t n, std::int64_t d, double distance, double deviation, std::uint64_t seed) {
   require(n >= 1 && d >= 1 && distance >= 0 && deviation >= 0, "two_gaussians: n ", n, ", d ", d, ", distance ",
           distance, ", deviation ", deviation, ", expected n and d of 1 or more and no negative number");

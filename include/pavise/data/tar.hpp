@@ -78,9 +78,9 @@ inline std::string pax_value(std::string_view records, std::string_view key, con
 
 }  // namespace detail
 
-/// Calls file(name, bytes) for each file of the tar archive at `path`, gzipped or not, for which wanted(name) holds, in the
-/// archive's order. Folders and links are passed over. Throws IoError, naming the (unpacked) byte, where the archive is
-/// truncated or corrupt or a wanted file has more than `limit` bytes.
+/// Calls file(name, bytes) for each file of the tar archive at `path`, gzipped or not, for which wanted(name) holds, in
+/// the archive's order. Folders and links are passed over. Throws IoError, naming the (unpacked) byte, where the
+/// archive is truncated or corrupt or a wanted file has more than `limit` bytes.
 template <class Wanted, class File>
 void read_tar(const std::string& path, std::uint64_t limit, const Wanted& wanted, const File& file) {
   constexpr std::uint64_t kBlock = 512;

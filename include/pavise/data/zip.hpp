@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Reading zip archives, as far as .npz files need it: stored and deflated entries, every offset checked. Zip64, encryption
-// and archives in parts are refused.
+// Reading zip archives, as far as .npz files need it: stored and deflated entries, every offset checked. Zip64,
+// encryption and archives in parts are refused.
 #pragma once
 
 #include <zlib.h>
@@ -73,8 +73,8 @@ inline std::vector<std::uint8_t> inflate_raw(std::span<const std::uint8_t> packe
 
 }  // namespace detail
 
-/// The files in a zip archive, in the order of its directory; `path` is its name in messages. Throws IoError, naming the
-/// byte, where it is truncated, corrupt or of a kind that is not supported.
+/// The files in a zip archive, in the order of its directory; `path` is its name in messages. Throws IoError, naming
+/// the byte, where it is truncated, corrupt or of a kind that is not supported.
 inline std::vector<ArchiveEntry> parse_zip(std::span<const std::uint8_t> file, const std::string& path) {
   constexpr std::uint64_t kEndSize = 22;
   const detail::LittleEndian read{file, path};

@@ -29,8 +29,9 @@ inline void describe_attack(const attack::Attack& attack, Recipe& recipe) {
 }  // namespace detail
 
 /// Adversarial training (Madry et al. 2018, equation 2.1): each step trains on images that the attack found against the
-/// weights as they are. The attack sees the model in evaluation mode, the update in training mode. `share` of each batch's
-/// images are perturbed (rounded to whole images), the others stay clean: 1 is Madry's, 0.5 that of Kurakin et al. (2017).
+/// weights as they are. The attack sees the model in evaluation mode, the update in training mode. `share` of each
+/// batch's images are perturbed (rounded to whole images), the others stay clean: 1 is Madry's, 0.5 that of Kurakin et
+/// al. (2017).
 class Adversarial : public Strategy {
  public:
   explicit Adversarial(AnyAttack attack, double share = 1.0) : attack_(std::move(attack)), share_(share) {

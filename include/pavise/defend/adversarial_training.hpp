@@ -17,8 +17,8 @@ namespace pavise::defend {
 ///     AdversarialTraining trainer{.attack = attack::Pgd{attack::linf(0.1), {.steps = 7}}, .epochs = 5};
 ///     trainer.fit(model, train);
 ///
-/// Everything else is in `options`, whose own epochs, batch_size, seed and learning_rate are not read. Without an attack it
-/// is plain training.
+/// Everything else is in `options`, whose own epochs, batch_size, seed and learning_rate are not read. Without an
+/// attack it is plain training.
 struct AdversarialTraining {
   AnyAttack attack = {};
   double share = 1.0;  ///< of each batch that is perturbed

@@ -18,10 +18,11 @@ struct AwpOptions {
   std::int64_t warmup_epochs = 0;  ///< without it; 10 with TRADES
 };
 
-/// Adversarial weight perturbation around another strategy (Wu et al. 2020, algorithm 1): before the update the weights are
-/// moved in the direction in which the strategy's loss on this minibatch rises,
+/// Adversarial weight perturbation around another strategy (Wu et al. 2020, algorithm 1): before the update the weights
+/// are moved in the direction in which the strategy's loss on this minibatch rises,
 ///   v = gamma * ||w|| * g / ||g||   for each weight of two axes or more (biases and normalisation stay),
-/// the update's gradient is taken there, and v is taken off again after it. Running statistics of the first pass are dropped.
+/// the update's gradient is taken there, and v is taken off again after it. Running statistics of the first pass are
+/// dropped.
 class Awp : public Strategy {
  public:
   explicit Awp(std::shared_ptr<Strategy> inner, AwpOptions options = {}) : inner_(std::move(inner)), options_(options) {

@@ -134,7 +134,8 @@ inline Count batch_accuracy(const nn::Model& model, const LaneBatch<float>& batc
   return sum;
 }
 
-/// How many images of `set` the model gets right, clean or under `attack`. The count depends on neither threads nor order.
+/// How many images of `set` the model gets right, clean or under `attack`. The count depends on neither threads nor
+/// order.
 inline Count accuracy(const nn::Model& model, const data::Dataset& set, const attack::Attack* attack = nullptr,
                       const attack::Seed& seed = {}) {
   constexpr std::int64_t kTogether = 1024;

@@ -63,8 +63,8 @@ inline void write_checkpoint(const std::string& path, std::span<const std::uint8
   io::write_atomically(path, std::span<const std::uint8_t>(file));
 }
 
-/// The state in the checkpoint at `path`. Throws IoError where the file is not a checkpoint, of another version, truncated or
-/// corrupt.
+/// The state in the checkpoint at `path`. Throws IoError where the file is not a checkpoint, of another version,
+/// truncated or corrupt.
 inline std::vector<std::uint8_t> read_checkpoint(const std::string& path) {
   auto file = io::read_file(path);
   io::require_at(file.size() >= detail::kCheckpointHeader && std::memcmp(file.data(), detail::kCheckpointMagic, 8) == 0,

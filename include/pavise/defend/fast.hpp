@@ -21,11 +21,12 @@ struct FastOptions {
   std::int64_t interval = 0;  ///< updates between two looks; 0: at the end of each epoch
 };
 
-/// FGSM with random start (Wong et al. 2020, "Fast is better than free", algorithm 3), with a guard. Training on one large
-/// step can collapse within an epoch ("catastrophic overfitting"): the model learns to defeat that step alone, and PGD
-/// succeeds on every image. So the guard measures the accuracy under PGD-5 (steps of epsilon/4) on the first minibatch at the
-/// end of each epoch. Where it fell by more than `tolerance` since the last look, weights and optimizer go back to that last
-/// look, and training goes on with twice as many steps of half the size (at most kLevels times). The paper stops instead.
+/// FGSM with random start (Wong et al. 2020, "Fast is better than free", algorithm 3), with a guard. Training on one
+/// large step can collapse within an epoch ("catastrophic overfitting"): the model learns to defeat that step alone,
+/// and PGD succeeds on every image. So the guard measures the accuracy under PGD-5 (steps of epsilon/4) on the first
+/// minibatch at the end of each epoch. Where it fell by more than `tolerance` since the last look, weights and
+/// optimizer go back to that last look, and training goes on with twice as many steps of half the size (at most kLevels
+/// times). The paper stops instead.
 class Fast : public Strategy {
  public:
   static constexpr int kLevels = 3;

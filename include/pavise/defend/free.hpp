@@ -15,10 +15,11 @@ struct FreeOptions {
   double step_size = 0;  ///< of the perturbation; 0: epsilon
 };
 
-/// Free adversarial training (Shafahi et al. 2019, algorithm 1): every minibatch is used `replays` times, and one backward
-/// pass gives the gradient of the weights, for the update, and of the images, for the perturbation's own step. The
-/// perturbation stays where it is from one minibatch to the next. An epoch makes `replays` updates for each minibatch, so it
-/// costs about as much as one of PGD with replays - 1 steps; the paper divides the number of epochs by `replays`.
+/// Free adversarial training (Shafahi et al. 2019, algorithm 1): every minibatch is used `replays` times, and one
+/// backward pass gives the gradient of the weights, for the update, and of the images, for the perturbation's own step.
+/// The perturbation stays where it is from one minibatch to the next. An epoch makes `replays` updates for each
+/// minibatch, so it costs about as much as one of PGD with replays - 1 steps; the paper divides the number of epochs by
+/// `replays`.
 class Free : public Strategy {
  public:
   explicit Free(attack::Threat threat, FreeOptions options = {}) : threat_(threat), options_(options) {

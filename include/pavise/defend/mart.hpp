@@ -13,8 +13,9 @@
 
 namespace pavise::defend {
 
-/// BCE(f(x'), y) + beta * KL(p || p') * (1.0000001 - p_y), one number for each image: the loss of MART, with p and p' the
-/// softmax of the clean and the adversarial logits and BCE(z, y) = CE(z, y) - log(1.0001 - max_{k != y} softmax(z)_k).
+/// BCE(f(x'), y) + beta * KL(p || p') * (1.0000001 - p_y), one number for each image: the loss of MART, with p and p'
+/// the softmax of the clean and the adversarial logits and BCE(z, y) = CE(z, y) - log(1.0001 - max_{k != y}
+/// softmax(z)_k).
 template <class T>
 Var<T> mart_loss(Var<T> clean, Var<T> adversarial, const std::int32_t* labels, std::type_identity_t<T> beta) {
   const Var<T> doubt = affine(pick(softmax(clean), labels), T{-1}, static_cast<T>(1.0000001));
@@ -27,9 +28,10 @@ struct MartOptions {
   double step_size = 0;  ///< 0: epsilon/4
 };
 
-/// MART (Wang et al. 2020, equation 8): adversarial training with a boosted cross-entropy, and a pull of the adversarial
-/// prediction towards the clean one that is stronger where the clean image is misclassified. The attack is PGD on the
-/// cross-entropy from the image plus 0.001 times normal noise in the paper's code; here from a random point of the ball.
+/// MART (Wang et al. 2020, equation 8): adversarial training with a boosted cross-entropy, and a pull of the
+/// adversarial prediction towards the clean one that is stronger where the clean image is misclassified. The attack is
+/// PGD on the cross-entropy from the image plus 0.001 times normal noise in the paper's code; here from a random point
+/// of the ball.
 class Mart : public Strategy {
  public:
   explicit Mart(attack::Threat threat, MartOptions options = {})

@@ -38,8 +38,8 @@ struct Defense {
   double gaussian_sigma = 0;
 };
 
-/// The names that make_defense knows; each but "none", "gaussian" and "free" may have "awp-" in front of it, and "awp" is
-/// "awp-pgd".
+/// The names that make_defense knows; each but "none", "gaussian" and "free" may have "awp-" in front of it, and "awp"
+/// is "awp-pgd".
 inline std::vector<std::string_view> defense_names() {
   return {"none",     "fgsm", "fgsm-rs",  "pgd",         "free",    "trades",     "mart",
           "gaussian", "awp",  "awp-fgsm", "awp-fgsm-rs", "awp-pgd", "awp-trades", "awp-mart"};

@@ -54,8 +54,8 @@ class StateWriter {
   std::vector<std::uint8_t> bytes_;
 };
 
-/// Reads what a StateWriter wrote, in the same order. Throws IoError, naming `source` and the byte, where a value is missing,
-/// of another name or size, or longer than what is left.
+/// Reads what a StateWriter wrote, in the same order. Throws IoError, naming `source` and the byte, where a value is
+/// missing, of another name or size, or longer than what is left.
 class StateReader {
  public:
   StateReader(std::string source, std::span<const std::uint8_t> bytes) : source_(std::move(source)), bytes_(bytes) {}

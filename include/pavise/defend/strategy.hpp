@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What a defence by training is made of: a strategy says on which images and for which loss the weights of a step get their
-// gradient; the trainer does the rest.
+// What a defence by training is made of: a strategy says on which images and for which loss the weights of a step get
+// their gradient; the trainer does the rest.
 #pragma once
 
 #include <algorithm>
@@ -107,7 +107,8 @@ class Inspection {
   virtual void event(std::string text) = 0;
 };
 
-/// How a defence makes the gradient of an update. Strategies have a state of their own where they need one, and save it.
+/// How a defence makes the gradient of an update. Strategies have a state of their own where they need one, and save
+/// it.
 class Strategy {
  public:
   Strategy() = default;

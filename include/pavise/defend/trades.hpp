@@ -13,8 +13,9 @@
 
 namespace pavise::defend {
 
-/// The inner maximisation of TRADES: from the image plus 0.001 times normal noise, `steps` projected steps along the gradient
-/// of KL(softmax f(x) || softmax f(x')) with respect to x'. f(x) is computed once and is a constant. Labels play no part.
+/// The inner maximisation of TRADES: from the image plus 0.001 times normal noise, `steps` projected steps along the
+/// gradient of KL(softmax f(x) || softmax f(x')) with respect to x'. f(x) is computed once and is a constant. Labels
+/// play no part.
 class DivergenceAttack : public attack::Attack {
  public:
   DivergenceAttack(attack::Threat threat, std::int64_t steps, double step_size)
@@ -88,8 +89,9 @@ struct TradesOptions {
 };
 
 /// TRADES (Zhang et al. 2019, algorithm 1): trains on the clean images' cross-entropy and, beta times, on how far the
-/// prediction can be moved. The sum is divided by the images of the batch that are there; the paper's code divides a short
-/// last batch by the full size. Clean and perturbed images are two passes, each with its own batch statistics, as there.
+/// prediction can be moved. The sum is divided by the images of the batch that are there; the paper's code divides a
+/// short last batch by the full size. Clean and perturbed images are two passes, each with its own batch statistics, as
+/// there.
 class Trades : public Strategy {
  public:
   explicit Trades(attack::Threat threat, TradesOptions options = {})

@@ -17,8 +17,8 @@
 
 namespace pavise::defend {
 
-/// How a model is trained, whatever the defence. The defaults are those of Fast-AT on MNIST (Wong et al. 2020): Adam, with a
-/// rate that rises to 5e-3 in 2/5 of the steps and falls to 0.
+/// How a model is trained, whatever the defence. The defaults are those of Fast-AT on MNIST (Wong et al. 2020): Adam,
+/// with a rate that rises to 5e-3 in 2/5 of the steps and falls to 0.
 struct TrainOptions {
   std::int64_t epochs = 5;
   std::int64_t batch_size = 128;

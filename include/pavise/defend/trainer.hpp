@@ -22,8 +22,8 @@ namespace pavise::defend {
 ///     Trainer trainer(std::make_shared<Adversarial>(attack::Pgd{linf(0.1), {.steps = 7}}), {.epochs = 5});
 ///     const History history = trainer.fit(model, train);
 ///
-/// The outcome is a function of the model's initial weights, the data, the strategy and the options, to the last bit: neither
-/// the number of threads nor a run that was killed and resumed from its checkpoint changes it.
+/// The outcome is a function of the model's initial weights, the data, the strategy and the options, to the last bit:
+/// neither the number of threads nor a run that was killed and resumed from its checkpoint changes it.
 class Trainer {
  public:
   explicit Trainer(std::shared_ptr<Strategy> strategy, TrainOptions options = {})
@@ -44,9 +44,9 @@ class Trainer {
   }
 
   /// Trains `model` on `train` and returns what was measured. `validation` is measured after each epoch; without it,
-  /// options.validation_size images are held back from the end of `train`. Where options.checkpoint names a file that is
-  /// there, the run goes on from it. Throws ShapeError where the images do not suit the model, ValueError where the loss is no
-  /// longer finite, IoError where the checkpoint cannot be used or is of another run.
+  /// options.validation_size images are held back from the end of `train`. Where options.checkpoint names a file that
+  /// is there, the run goes on from it. Throws ShapeError where the images do not suit the model, ValueError where the
+  /// loss is no longer finite, IoError where the checkpoint cannot be used or is of another run.
   History fit(nn::Model& model, const data::Dataset& train, const data::Dataset& validation = {}) {
     options_.check();
     data::Dataset set = train;

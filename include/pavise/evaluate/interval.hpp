@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Exact confidence intervals for counts. An accuracy is k successes in n independent trials; the interval of Clopper and
-// Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial", Biometrika 26 (1934), holds
-// the true rate with at least the stated probability, for every n and every rate.
+// Exact confidence intervals for counts. An accuracy is k successes in n independent trials; the interval of Clopper
+// and Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial", Biometrika 26
+// (1934), holds the true rate with at least the stated probability, for every n and every rate.
 #pragma once
 
 #include <algorithm>
@@ -30,9 +30,9 @@ inline double stirling_error(double z) {
   return (1.0 / 12 - r * (1.0 / 360 - r * (1.0 / 1260 - r * (1.0 / 1680 - r * (1.0 / 1188 - r * 691 / 360360))))) / z;
 }
 
-/// log(x^a y^b / B(a,b)) for y = 1-x. Written around the mean a/(a+b), because three log Gamma of counts in the millions
-/// cancel to a number near one and leave little of it (Loader, "Fast and accurate computation of binomial probabilities",
-/// 2000).
+/// log(x^a y^b / B(a,b)) for y = 1-x. Written around the mean a/(a+b), because three log Gamma of counts in the
+/// millions cancel to a number near one and leave little of it (Loader, "Fast and accurate computation of binomial
+/// probabilities", 2000).
 inline double log_beta_kernel(double a, double b, double x, double y) {
   constexpr double kTwoPi = 6.28318530717958647692528676656;
   const double s = a + b;
@@ -43,8 +43,8 @@ inline double log_beta_kernel(double a, double b, double x, double y) {
          stirling_error(b);
 }
 
-/// The continued fraction of the incomplete beta function (Abramowitz and Stegun 26.5.8), by Lentz's method. It converges
-/// in some sqrt(max(a,b)) terms where x < (a+1)/(a+b+2).
+/// The continued fraction of the incomplete beta function (Abramowitz and Stegun 26.5.8), by Lentz's method. It
+/// converges in some sqrt(max(a,b)) terms where x < (a+1)/(a+b+2).
 inline double beta_fraction(double a, double b, double x) {
   constexpr double kTiny = 1e-300;
   constexpr double kPrecision = 1e-16;
@@ -122,7 +122,8 @@ inline double inverse_incomplete_beta(double a, double b, double p) {
     if (inside && std::abs(newton - x) <= 1e-15 * x) {
       return newton;
     }
-    // Newton's steps approach from one side, so the bracket may shrink by little while they converge: halve every so often.
+    // Newton's steps approach from one side, so the bracket may shrink by little while they converge: halve every so
+    // often.
     const bool halve = !inside || (step % 8 == 7 && width > last_width / 2);
     if (step % 8 == 7) {
       last_width = width;

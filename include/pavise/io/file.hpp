@@ -224,9 +224,9 @@ inline std::vector<std::uint8_t> read_gzip(const std::string& path, std::uint64_
   return GzipReader(path).read_rest(limit);
 }
 
-/// Writes `bytes` as the file at `path`: to a file beside it, through to the disk, then renamed over it, so that whoever
-/// opens `path`, also after a crash, finds the old file or the new one, whole. On failure it throws IoError, the old file
-/// is as it was and nothing is left beside it.
+/// Writes `bytes` as the file at `path`: to a file beside it, through to the disk, then renamed over it, so that
+/// whoever opens `path`, also after a crash, finds the old file or the new one, whole. On failure it throws IoError,
+/// the old file is as it was and nothing is left beside it.
 inline void write_atomically(const std::string& path, std::span<const std::byte> bytes) {
   static std::atomic<unsigned> count{0};
   const std::string temporary = concat(path, ".", ::getpid(), ".", count.fetch_add(1), ".tmp");
@@ -241,7 +241,8 @@ inline void write_atomically(const std::string& path, std::span<const std::byte>
     ::unlink(temporary.c_str());
     throw;
   }
-  // The rename itself lasts once the directory is on disk; a file system that cannot do this has nothing better to offer.
+  // The rename itself lasts once the directory is on disk; a file system that cannot do this has nothing better to
+  // offer.
   const auto slash = path.find_last_of('/');
   const std::string directory = slash == std::string::npos ? "." : path.substr(0, slash + 1);
   const detail::Descriptor folder(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));

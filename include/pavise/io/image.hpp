@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Decoding PNG, JPEG and BMP. Opt-in: compiles stb_image into this translation unit, in a namespace of Pavise's own and with
-// internal linkage, so that it meets no other copy of stb_image that a program may have, in this unit or in another.
+// Decoding PNG, JPEG and BMP. Opt-in: compiles stb_image into this translation unit, in a namespace of Pavise's own and
+// with internal linkage, so that it meets no other copy of stb_image that a program may have, in this unit or in
+// another.
 #pragma once
 
 #include <limits.h>
@@ -355,9 +356,9 @@ inline std::uint64_t bmp_size(std::span<const std::uint8_t> file, std::int64_t w
 
 }  // namespace detail
 
-/// Channels, height and width of a PNG, JPEG or BMP file in memory, without decoding it; `path` is its name in messages.
-/// Alpha does not count as a channel. Throws IoError where it is none of them, is larger than 16,384 pixels a side, cut off,
-/// or announces more pixels than a file of its length can hold.
+/// Channels, height and width of a PNG, JPEG or BMP file in memory, without decoding it; `path` is its name in
+/// messages. Alpha does not count as a channel. Throws IoError where it is none of them, is larger than 16,384 pixels a
+/// side, cut off, or announces more pixels than a file of its length can hold.
 inline Image image_info(std::span<const std::uint8_t> file, const std::string& path) {
   constexpr int kMaxSide = 1 << 14;
   // Deflate makes at most 1,032 bytes of one, and a PNG's byte holds at most eight pixels; JPEG and BMP hold fewer.
@@ -385,8 +386,8 @@ inline Image image_info(std::span<const std::uint8_t> file, const std::string& p
   return {channels <= 2 ? 1 : 3, height, width, {}};
 }
 
-/// Decodes a PNG, JPEG or BMP file in memory to `channels` channels: 1 (grey), 3 (colour) or 0 (as in the file). The same
-/// bytes on every machine. Throws IoError as image_info does, or where the data are corrupt.
+/// Decodes a PNG, JPEG or BMP file in memory to `channels` channels: 1 (grey), 3 (colour) or 0 (as in the file). The
+/// same bytes on every machine. Throws IoError as image_info does, or where the data are corrupt.
 inline Image decode_image(std::span<const std::uint8_t> file, const std::string& path, std::int64_t channels = 0) {
   require(channels == 0 || channels == 1 || channels == 3, "decode_image: ", channels, " channels, expected 0, 1 or 3");
   Image out = image_info(file, path);
@@ -415,8 +416,9 @@ inline Image decode_image(std::span<const std::uint8_t> file, const std::string&
   return out;
 }
 
-/// `image` at another size: each new pixel is the mean of the old ones under it, weighted by a triangle as wide as two new
-/// pixels (or two old ones where it is enlarged): anti-aliased bilinear interpolation. Throws ValueError for a size below 1.
+/// `image` at another size: each new pixel is the mean of the old ones under it, weighted by a triangle as wide as two
+/// new pixels (or two old ones where it is enlarged): anti-aliased bilinear interpolation. Throws ValueError for a size
+/// below 1.
 inline Image resized(const Image& image, std::int64_t height, std::int64_t width) {
   require(height >= 1 && width >= 1, "resized: ", width, " by ", height, " pixels, expected 1 or more a side");
   // One axis at a time: lines of `from` elements, `stride` apart, to lines of `to` elements.

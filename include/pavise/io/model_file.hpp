@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Model files: safetensors whose tensors have PyTorch's names and shapes ("conv1.weight" (out,in,kh,kw)), so that
-// safetensors.torch.load_file reads them, and whose metadata says what the network is and how it was trained, so that the file
-// loads by itself. Opt-in: includes nlohmann-json.
+// safetensors.torch.load_file reads them, and whose metadata says what the network is and how it was trained, so that
+// the file loads by itself. Opt-in: includes nlohmann-json.
 //
 //   pavise.architecture  the layers, as nn/spec.hpp writes them      pavise.input    "(1,28,28)"
 //   pavise.model         the model's name                            pavise.classes  "10"
@@ -130,9 +130,9 @@ void save_model(const std::string& path, const nn::BasicModel<T>& model, const R
   write_safetensors(path, file);
 }
 
-/// Reads a model and its recipe. Layers are made by `registry`. Throws IoError, naming the file and what is wrong, where it
-/// cannot be read, the metadata do not describe a model, or its tensors are not exactly those of the model in name, type and
-/// shape. Nothing is allocated by what the metadata claim before the tensors are known to be there.
+/// Reads a model and its recipe. Layers are made by `registry`. Throws IoError, naming the file and what is wrong,
+/// where it cannot be read, the metadata do not describe a model, or its tensors are not exactly those of the model in
+/// name, type and shape. Nothing is allocated by what the metadata claim before the tensors are known to be there.
 template <class T>
 BasicModelFile<T> load_model(const std::string& path, const nn::LayerRegistry<T>& registry) {
   const SafetensorsFile file = read_safetensors(path);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The safetensors format (github.com/huggingface/safetensors): eight bytes of header length (little-endian), a JSON header
+// The safetensors format (github.com/huggingface/safetensors): eight bytes of header length (little-endian), a JSON
+// header
 // {"name": {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__": {string: string}}, then the tensors' bytes
 // without holes. Opt-in: includes nlohmann-json.
 #pragma once
@@ -338,9 +339,9 @@ inline SafetensorsFile parse_safetensors(std::span<const std::uint8_t> file, con
 /// Reads the safetensors file at `path`; throws IoError as parse_safetensors does.
 inline SafetensorsFile read_safetensors(const std::string& path) { return parse_safetensors(read_file(path), path); }
 
-/// Writes `file` at `path`, atomically: the tensors in their order, the header padded with spaces to eight bytes. Throws
-/// ValueError for names that repeat or are not UTF-8, ShapeError for a tensor whose bytes do not fit its shape, IoError
-/// where it cannot be written.
+/// Writes `file` at `path`, atomically: the tensors in their order, the header padded with spaces to eight bytes.
+/// Throws ValueError for names that repeat or are not UTF-8, ShapeError for a tensor whose bytes do not fit its shape,
+/// IoError where it cannot be written.
 inline void write_safetensors(const std::string& path, const SafetensorsFile& file) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!file.metadata.empty()) {

@@ -14,7 +14,8 @@
 
 namespace pavise::nn {
 
-/// What a layer is, as text that a model file keeps: a type, options, and the layers inside. spec.hpp writes and reads it.
+/// What a layer is, as text that a model file keeps: a type, options, and the layers inside. spec.hpp writes and reads
+/// it.
 struct Spec {
   std::string name;  ///< the layer's name within its parent: "conv1"
   std::string type;  ///< "conv2d"
@@ -30,8 +31,9 @@ struct Declaration {
   bool rejects = false;        ///< may refuse an input
 };
 
-/// One layer: a shape in, a shape out, named parameters, and a function of values on the tape. A layer is built once, for one
-/// shape of input, and can then be applied by many threads at a time (each with its own tape) in evaluation mode.
+/// One layer: a shape in, a shape out, named parameters, and a function of values on the tape. A layer is built once,
+/// for one shape of input, and can then be applied by many threads at a time (each with its own tape) in evaluation
+/// mode.
 template <class T>
 class Layer {
  public:
@@ -40,8 +42,8 @@ class Layer {
   Layer& operator=(const Layer&) = delete;
   virtual ~Layer() = default;
 
-  /// Checks the shape of one image, registers the parameters under `name` ("conv1" gives "conv1.weight"), and returns the
-  /// shape of the output.
+  /// Checks the shape of one image, registers the parameters under `name` ("conv1" gives "conv1.weight"), and returns
+  /// the shape of the output.
   virtual Shape build(const Shape& in, ParameterStore<T>& store, const std::string& name) = 0;
 
   /// Applies the layer. `relu`: followed by max(0, .), for layers that fuse it (see fuses_relu).

@@ -24,7 +24,8 @@ inline void check_conv_sizes(const char* name, std::int64_t in, std::int64_t out
 
 }  // namespace detail
 
-/// Convolution of (in,H,W) to (out,OH,OW); see pavise::conv2d. Parameters: weight (out, in/groups, kernel, kernel), bias (out).
+/// Convolution of (in,H,W) to (out,OH,OW); see pavise::conv2d. Parameters: weight (out, in/groups, kernel, kernel),
+/// bias (out).
 template <class T>
 class Conv2d : public Layer<T> {
  public:
@@ -79,8 +80,8 @@ class Conv2d : public Layer<T> {
   Parameter<T>* bias_ = nullptr;
 };
 
-/// Transposed convolution of (in,H,W) to (out,OH,OW); see pavise::conv_transpose2d. Parameters: weight (in, out/groups, kernel,
-/// kernel), bias (out).
+/// Transposed convolution of (in,H,W) to (out,OH,OW); see pavise::conv_transpose2d. Parameters: weight (in, out/groups,
+/// kernel, kernel), bias (out).
 template <class T>
 class ConvTranspose2d : public Layer<T> {
  public:
@@ -145,7 +146,8 @@ class ConvTranspose2d : public Layer<T> {
   Parameter<T>* bias_ = nullptr;
 };
 
-/// Fully connected layer; see pavise::linear. An input of any shape is flattened. Parameters: weight (out,in), bias (out).
+/// Fully connected layer; see pavise::linear. An input of any shape is flattened. Parameters: weight (out,in), bias
+/// (out).
 template <class T>
 class Linear : public Layer<T> {
  public:

@@ -20,7 +20,8 @@ class Flatten : public Layer<T> {
   Spec spec() const override { return {.name = "", .type = "flatten", .options = {}, .children = {}}; }
 };
 
-/// Dropout in training passes, nothing in evaluation; see pavise::dropout. Its random numbers are keyed by the layer's name.
+/// Dropout in training passes, nothing in evaluation; see pavise::dropout. Its random numbers are keyed by the layer's
+/// name.
 template <class T>
 class Dropout : public Layer<T> {
  public:

@@ -10,8 +10,8 @@
 
 namespace pavise::nn {
 
-/// A network with its parameters: layers built for one shape of image, weights in one store. Movable, not copyable; `clone`
-/// (models.hpp) makes a copy with memory of its own.
+/// A network with its parameters: layers built for one shape of image, weights in one store. Movable, not copyable;
+/// `clone` (models.hpp) makes a copy with memory of its own.
 template <class T>
 class BasicModel {
  public:
@@ -35,8 +35,8 @@ class BasicModel {
   Sequential<T>& net() const { return *net_; }
   ParameterStore<T>& parameters() const { return *store_; }
 
-  /// Logits (classes) for x (C,H,W) in the tape's mode. Threads may call it at the same time, each with a tape of its own, as
-  /// long as the mode is evaluation and nobody changes the parameters.
+  /// Logits (classes) for x (C,H,W) in the tape's mode. Threads may call it at the same time, each with a tape of its
+  /// own, as long as the mode is evaluation and nobody changes the parameters.
   Var<T> operator()(Var<T> x) const {
     require<ShapeError>(x.shape() == input_, "model ", name_, ": expects images of ", input_, ", got ", x.shape());
     return net_->forward(x, false);

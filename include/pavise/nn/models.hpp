@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Models of the literature on adversarial robustness, for images of any shape that leaves something behind the pooling. Their
-// parameters have the names of the common PyTorch versions. Pixels are in [0,1]; give `mean` and `deviation` to normalise
-// inside the model.
+// Models of the literature on adversarial robustness, for images of any shape that leaves something behind the pooling.
+// Their parameters have the names of the common PyTorch versions. Pixels are in [0,1]; give `mean` and `deviation` to
+// normalise inside the model.
 #pragma once
 
 #include <cstdint>
@@ -83,8 +83,8 @@ class NetBuilder {
 
 }  // namespace detail
 
-/// The small network of the Fast-AT paper (Wong, Rice and Kolter 2020): conv1 16 4x4 stride 2, conv2 32 4x4 stride 2, fc1 100,
-/// fc2, ReLU between. 166,406 parameters for (1,28,28) and 10 classes.
+/// The small network of the Fast-AT paper (Wong, Rice and Kolter 2020): conv1 16 4x4 stride 2, conv2 32 4x4 stride 2,
+/// fc1 100, fc2, ReLU between. 166,406 parameters for (1,28,28) and 10 classes.
 template <class T = float>
 BasicModel<T> small_cnn(const ModelOptions& options = {}) {
   detail::NetBuilder<T> b("small-cnn", options);
@@ -107,7 +107,8 @@ BasicModel<T> mlp(const ModelOptions& options = {}) {
   return b.model();
 }
 
-/// LeNet as it came down from Caffe (LeCun et al. 1998): conv1 20 5x5, pool, conv2 50 5x5, pool, fc1 500, fc2, ReLU between.
+/// LeNet as it came down from Caffe (LeCun et al. 1998): conv1 20 5x5, pool, conv2 50 5x5, pool, fc1 500, fc2, ReLU
+/// between.
 template <class T = float>
 BasicModel<T> lenet(const ModelOptions& options = {}) {
   detail::NetBuilder<T> b("lenet", options);
@@ -127,8 +128,8 @@ BasicModel<T> madry_cnn(const ModelOptions& options = {}) {
   return b.model();
 }
 
-/// The network of Papernot et al. (2016) and Carlini and Wagner (2017), table 1: conv1, conv2 32 3x3, pool, conv3, conv4 64
-/// 3x3, pool, fc1 200, dropout, fc2 200, fc3, ReLU between, no padding.
+/// The network of Papernot et al. (2016) and Carlini and Wagner (2017), table 1: conv1, conv2 32 3x3, pool, conv3,
+/// conv4 64 3x3, pool, fc1 200, dropout, fc2 200, fc3, ReLU between, no padding.
 template <class T = float>
 BasicModel<T> carlini_cnn(const ModelOptions& options = {}) {
   detail::NetBuilder<T> b("carlini-cnn", options);
@@ -140,8 +141,9 @@ BasicModel<T> carlini_cnn(const ModelOptions& options = {}) {
   return b.model();
 }
 
-/// ResNet-18 (He et al. 2016a) as it is used for images of 32x32: conv1 64 3x3, bn1, layer1 to layer4 of two basic blocks
-/// (64, 128, 256, 512 channels), mean of each channel, linear. 11,173,962 parameters for (3,32,32) and 10 classes.
+/// ResNet-18 (He et al. 2016a) as it is used for images of 32x32: conv1 64 3x3, bn1, layer1 to layer4 of two basic
+/// blocks (64, 128, 256, 512 channels), mean of each channel, linear. 11,173,962 parameters for (3,32,32) and 10
+/// classes.
 template <class T = float>
 BasicModel<T> resnet18(const ModelOptions& options = {.input = {3, 32, 32}}) {
   detail::NetBuilder<T> b("resnet18", options);
@@ -152,8 +154,9 @@ BasicModel<T> resnet18(const ModelOptions& options = {.input = {3, 32, 32}}) {
   return b.model();
 }
 
-/// The pre-activation ResNet-18 (He et al. 2016b) of the literature on fast and overfitting adversarial training (Wong et al.
-/// 2020, Rice et al. 2020): conv1 64 3x3, layer1 to layer4, bn, ReLU, mean of each channel, linear. 11,172,170 parameters.
+/// The pre-activation ResNet-18 (He et al. 2016b) of the literature on fast and overfitting adversarial training (Wong
+/// et al. 2020, Rice et al. 2020): conv1 64 3x3, layer1 to layer4, bn, ReLU, mean of each channel, linear. 11,172,170
+/// parameters.
 template <class T = float>
 BasicModel<T> preact_resnet18(const ModelOptions& options = {.input = {3, 32, 32}}) {
   detail::NetBuilder<T> b("preact-resnet18", options);

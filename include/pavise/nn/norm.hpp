@@ -99,8 +99,8 @@ class GroupNorm : public Layer<T> {
   Parameter<T>* bias_ = nullptr;
 };
 
-/// Layer normalisation over the whole image; see pavise::layer_norm. Parameters of the input's shape: weight from 1, bias
-/// from 0.
+/// Layer normalisation over the whole image; see pavise::layer_norm. Parameters of the input's shape: weight from 1,
+/// bias from 0.
 template <class T>
 class LayerNorm : public Layer<T> {
  public:
@@ -128,8 +128,8 @@ class LayerNorm : public Layer<T> {
   Parameter<T>* bias_ = nullptr;
 };
 
-/// The normalisation of pixels as a layer, so that attacks and filters see images in [0,1]: y = (x - mean[c]) / deviation[c].
-/// Both are constants of the layer, kept as buffers `mean` and `std` (C).
+/// The normalisation of pixels as a layer, so that attacks and filters see images in [0,1]: y = (x - mean[c]) /
+/// deviation[c]. Both are constants of the layer, kept as buffers `mean` and `std` (C).
 template <class T>
 class Normalize : public Layer<T> {
  public:

@@ -150,8 +150,8 @@ std::unique_ptr<Sequential<T>> make_net(const Spec& spec, const LayerRegistry<T>
   return std::unique_ptr<Sequential<T>>(net);
 }
 
-/// A copy of a model with memory of its own, in another precision where asked for: clone<double>(model). Weights and buffers
-/// are copied; gradients are zero. ValueError where a layer's type is not in the registry.
+/// A copy of a model with memory of its own, in another precision where asked for: clone<double>(model). Weights and
+/// buffers are copied; gradients are zero. ValueError where a layer's type is not in the registry.
 template <class U, class T>
 BasicModel<U> clone(const BasicModel<T>& model, const LayerRegistry<U>& registry) {
   BasicModel<U> out(model.name(), make_net<U>(model.net().spec(), registry), model.input_shape(), model.seed());

@@ -40,8 +40,9 @@ Var<T> residual_sum(Var<T> a, Var<T> b, bool relu) {
   return y;
 }
 
-/// The basic block of ResNet-18 (He et al. 2016a, figure 5 left): conv1 3x3 (stride), bn1, ReLU, conv2 3x3, bn2, plus the
-/// input, ReLU. Where the shape changes the input goes through shortcut.0 (1x1 convolution) and shortcut.1 (batch norm).
+/// The basic block of ResNet-18 (He et al. 2016a, figure 5 left): conv1 3x3 (stride), bn1, ReLU, conv2 3x3, bn2, plus
+/// the input, ReLU. Where the shape changes the input goes through shortcut.0 (1x1 convolution) and shortcut.1 (batch
+/// norm).
 template <class T>
 class BasicBlock : public Layer<T> {
  public:
@@ -99,8 +100,9 @@ class BasicBlock : public Layer<T> {
   std::unique_ptr<BatchNorm2d<T>> shortcut_bn_;
 };
 
-/// The block of the pre-activation ResNet-18 (He et al. 2016b, figure 1 b): bn1, ReLU, conv1 3x3 (stride), bn2, ReLU, conv2
-/// 3x3, plus the input. Where the shape changes shortcut.0 (1x1 convolution) takes the activated input to the sum.
+/// The block of the pre-activation ResNet-18 (He et al. 2016b, figure 1 b): bn1, ReLU, conv1 3x3 (stride), bn2, ReLU,
+/// conv2 3x3, plus the input. Where the shape changes shortcut.0 (1x1 convolution) takes the activated input to the
+/// sum.
 template <class T>
 class PreActBlock : public Layer<T> {
  public:

@@ -5,8 +5,8 @@
 //
 //   spec    = [name ":"] type ["(" option {"," option} ")"] ["{" [spec {";" spec}] "}"]
 //   option  = key "=" value
-// Names, types and keys are of letters, digits, '_', '-' and '.'; values may also have '+', '/' and ':'. White space between
-// these is skipped. And the registry that makes layers from specs.
+// Names, types and keys are of letters, digits, '_', '-' and '.'; values may also have '+', '/' and ':'. White space
+// between these is skipped. And the registry that makes layers from specs.
 #pragma once
 
 #include <algorithm>
@@ -175,22 +175,24 @@ class SpecParser {
 
 }  // namespace detail
 
-/// A spec as one line of text. Throws ValueError where a name, type, option or value has characters that the grammar lacks.
+/// A spec as one line of text. Throws ValueError where a name, type, option or value has characters that the grammar
+/// lacks.
 inline std::string to_text(const Spec& spec) {
   std::string out;
   detail::write_spec(out, spec, 0);
   return out;
 }
 
-/// The spec that a text describes. Throws ValueError, naming the character, where the text does not follow the grammar or is
-/// too long, too deep or has too many layers; memory and time are bounded by the text's length.
+/// The spec that a text describes. Throws ValueError, naming the character, where the text does not follow the grammar
+/// or is too long, too deep or has too many layers; memory and time are bounded by the text's length.
 inline Spec parse_spec(std::string_view text) { return detail::SpecParser(text).parse(); }
 
 inline bool operator==(const Spec& a, const Spec& b) {
   return a.name == b.name && a.type == b.type && a.options == b.options && a.children == b.children;
 }
 
-/// Reads a spec's options for a factory. `done` refuses those that nobody asked for. Throws ValueError naming layer and option.
+/// Reads a spec's options for a factory. `done` refuses those that nobody asked for. Throws ValueError naming layer and
+/// option.
 class SpecReader {
  public:
   explicit SpecReader(const Spec& spec) : spec_(spec) {
@@ -292,8 +294,8 @@ class SpecReader {
   bool children_ = false;
 };
 
-/// Makes layers from specs, by type. Copyable: a program may add its own layers to a copy of `layer_registry` and pass that
-/// to whatever makes models, or add them to the global one once, for all. Thread-safe; a type is never replaced.
+/// Makes layers from specs, by type. Copyable: a program may add its own layers to a copy of `layer_registry` and pass
+/// that to whatever makes models, or add them to the global one once, for all. Thread-safe; a type is never replaced.
 template <class T>
 class LayerRegistry {
  public:

@@ -48,8 +48,8 @@ void add_summary_rows(std::vector<SummaryRow>& rows, const Sequential<T>& net, c
 
 }  // namespace detail
 
-/// A model as a table: each layer's name, type, shape of its output for one image, and number of trained parameters; and the
-/// total. Lines end with a newline:
+/// A model as a table: each layer's name, type, shape of its output for one image, and number of trained parameters;
+/// and the total. Lines end with a newline:
 ///
 ///   small-cnn: images (1,28,28), 10 classes
 ///   layer  type    output      parameters

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Optimizers: one loop over all of a model's weights, in chunks that threads share. The bits of an update depend on neither
-// the number of threads nor the instruction set.
+// Optimizers: one loop over all of a model's weights, in chunks that threads share. The bits of an update depend on
+// neither the number of threads nor the instruction set.
 //
 //   optim::Sgd optimizer(model.parameters(), {.momentum = 0.9, .weight_decay = 5e-4});
 //   model.parameters().zero_gradients();  ...  tape.backward(loss);
@@ -38,8 +38,8 @@ void each_chunk(std::size_t n, const Body& body) {
 
 }  // namespace detail
 
-/// Changes a model's weights by their gradients, and holds the state that this takes. It refers to the store, which must
-/// outlive it.
+/// Changes a model's weights by their gradients, and holds the state that this takes. It refers to the store, which
+/// must outlive it.
 template <class T>
 class Optimizer {
  public:
@@ -51,8 +51,9 @@ class Optimizer {
   /// "sgd", "adam" or "adamw".
   virtual std::string_view name() const = 0;
 
-  /// One update by the store's gradients times `gradient_scale` (1/images makes a mean of their sum). The learning rate comes
-  /// from a schedule, step by step. Throws ValueError where the rate or the scale is not finite, or the rate is negative.
+  /// One update by the store's gradients times `gradient_scale` (1/images makes a mean of their sum). The learning rate
+  /// comes from a schedule, step by step. Throws ValueError where the rate or the scale is not finite, or the rate is
+  /// negative.
   void step(double learning_rate, double gradient_scale = 1.0) {
     require(std::isfinite(learning_rate) && learning_rate >= 0, name(), ": learning rate ", learning_rate,
             ", expected 0 or more");
@@ -69,8 +70,8 @@ class Optimizer {
     std::string name;
     std::span<T> values;
   };
-  /// All of the state besides `steps`, to be saved in a checkpoint or overwritten from one: with both restored, training goes
-  /// on with the same bits.
+  /// All of the state besides `steps`, to be saved in a checkpoint or overwritten from one: with both restored,
+  /// training goes on with the same bits.
   virtual std::vector<State> state() = 0;
   void set_steps(std::int64_t steps) {
     require(steps >= 0, name(), ": ", steps, " steps, expected 0 or more");
@@ -92,8 +93,9 @@ struct SgdOptions {
   double weight_decay = 0.0;  ///< added to the gradient, times the weight
 };
 
-/// Stochastic gradient descent, with momentum (Polyak 1964; Nesterov's form as in Sutskever et al. 2013), as torch.optim.SGD:
-/// g = gradient + weight_decay*w; v = momentum*v + g; w -= rate*v (Nesterov: w -= rate*(g + momentum*v)).
+/// Stochastic gradient descent, with momentum (Polyak 1964; Nesterov's form as in Sutskever et al. 2013), as
+/// torch.optim.SGD: g = gradient + weight_decay*w; v = momentum*v + g; w -= rate*v (Nesterov: w -= rate*(g +
+/// momentum*v)).
 template <class T>
 class Sgd : public Optimizer<T> {
  public:
@@ -140,8 +142,8 @@ struct AdamOptions {
       0.0;  ///< Adam: added to the gradient, times the weight; AdamW: taken off the weight, times the rate
 };
 
-/// Adam (Kingma and Ba 2015, algorithm 1), as torch.optim.Adam: m and v are running means of the gradient and of its square,
-/// and w -= rate * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon).
+/// Adam (Kingma and Ba 2015, algorithm 1), as torch.optim.Adam: m and v are running means of the gradient and of its
+/// square, and w -= rate * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon).
 template <class T>
 class Adam : public Optimizer<T> {
  public:

@@ -14,8 +14,8 @@
 
 namespace pavise::optim {
 
-/// A learning rate as a pure function of the step (0 is the first update): nothing to advance, nothing to save. Make one
-/// with the functions below, or by name with make_schedule. Steps behind the last one keep its rate.
+/// A learning rate as a pure function of the step (0 is the first update): nothing to advance, nothing to save. Make
+/// one with the functions below, or by name with make_schedule. Steps behind the last one keep its rate.
 class Schedule {
  public:
   enum class Kind { constant, multi_step, step, cosine, cyclic, one_cycle };
@@ -100,7 +100,8 @@ inline Schedule step_decay(double rate, std::int64_t every, double factor = 0.1)
   return s;
 }
 
-/// rate * factor^(number of milestones up to the step): torch.optim.lr_scheduler.MultiStepLR. Milestones are steps, in order.
+/// rate * factor^(number of milestones up to the step): torch.optim.lr_scheduler.MultiStepLR. Milestones are steps, in
+/// order.
 inline Schedule multi_step(double rate, std::vector<std::int64_t> milestones, double factor = 0.1) {
   Schedule s(Schedule::Kind::multi_step, rate);
   require(std::is_sorted(milestones.begin(), milestones.end()) && (milestones.empty() || milestones.front() >= 0),
@@ -122,8 +123,8 @@ inline Schedule cosine(double rate, std::int64_t steps, double least = 0.0) {
   return s;
 }
 
-/// A triangle: from 0 at step 0 in a straight line to `peak` at `fraction` of the steps, and back to 0 at step `steps` (Smith
-/// 2017; Wong, Rice and Kolter 2020).
+/// A triangle: from 0 at step 0 in a straight line to `peak` at `fraction` of the steps, and back to 0 at step `steps`
+/// (Smith 2017; Wong, Rice and Kolter 2020).
 inline Schedule cyclic(double peak, std::int64_t steps, double fraction = 0.5) {
   Schedule s(Schedule::Kind::cyclic, peak);
   Schedule::check_steps("cyclic schedule", steps);
@@ -155,8 +156,9 @@ inline std::vector<std::string_view> schedule_names() {
   return {"constant", "step", "multi-step", "cosine", "cyclic", "one-cycle"};
 }
 
-/// The schedule of that name over `steps` steps in all, with usual settings: "step" is a tenth of the rate after each third,
-/// "multi-step" after a half and after three quarters, "cyclic" peaks at 2/5. ValueError lists the names there are.
+/// The schedule of that name over `steps` steps in all, with usual settings: "step" is a tenth of the rate after each
+/// third, "multi-step" after a half and after three quarters, "cyclic" peaks at 2/5. ValueError lists the names there
+/// are.
 inline Schedule make_schedule(std::string_view name, double rate, std::int64_t steps) {
   if (name == "constant") {
     return constant(rate);

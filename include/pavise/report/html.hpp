@@ -342,8 +342,8 @@ inline std::string reading_section() {
 
 }  // namespace detail
 
-/// The report's page as text, from records as `collect_records` gives them. Throws ValueError where there is no record or
-/// a field is missing or not what it should be (naming record and field).
+/// The report's page as text, from records as `collect_records` gives them. Throws ValueError where there is no record
+/// or a field is missing or not what it should be (naming record and field).
 inline std::string render_report(const std::vector<nlohmann::json>& records) {
   require(!records.empty(), "report: got no records, expected at least one training or attack");
   const Results results = read_records(records);
@@ -371,8 +371,8 @@ inline std::string render_report(const std::vector<nlohmann::json>& records) {
 }
 
 /// Writes the report of `records` and returns the path of its page: `path` itself where it ends in ".html", otherwise
-/// index.html in the directory `path`, which is made where it is missing. The page is replaced in one step: on failure the
-/// old one is as it was. Throws ValueError as `render_report` does, and IoError where the page cannot be written.
+/// index.html in the directory `path`, which is made where it is missing. The page is replaced in one step: on failure
+/// the old one is as it was. Throws ValueError as `render_report` does, and IoError where the page cannot be written.
 inline std::string write_report(const std::vector<nlohmann::json>& records, const std::string& path) {
   namespace fs = std::filesystem;
   const std::string page = render_report(records);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Small pictures as PNG (W3C, Portable Network Graphics, second edition) and as data URIs, which a page carries in itself.
+// Small pictures as PNG (W3C, Portable Network Graphics, second edition) and as data URIs, which a page carries in
+// itself.
 #pragma once
 
 #include <zlib.h>
@@ -14,7 +15,8 @@
 
 namespace pavise::report {
 
-/// An 8-bit picture: `channels` 1 (grey) or 3 (RGB), pixels row-major with the channels innermost, (height,width,channels).
+/// An 8-bit picture: `channels` 1 (grey) or 3 (RGB), pixels row-major with the channels innermost,
+/// (height,width,channels).
 struct Image {
   std::int64_t width = 0;
   std::int64_t height = 0;
@@ -54,8 +56,8 @@ inline void append_chunk(std::string& out, std::string_view type, std::string_vi
 
 }  // namespace detail
 
-/// The bytes of a PNG file with the pixels of `image`, without loss. Throws ShapeError where the image's extents, channels
-/// and number of bytes do not fit together.
+/// The bytes of a PNG file with the pixels of `image`, without loss. Throws ShapeError where the image's extents,
+/// channels and number of bytes do not fit together.
 inline std::string encode_png(const Image& image) {
   detail::validate(image, "encode_png");
   const auto row = static_cast<std::size_t>(image.width * image.channels);

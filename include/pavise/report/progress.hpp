@@ -61,7 +61,8 @@ class ProgressBar {
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
 
-  /// A bar that was not finished (an exception passes by) ends its line, so that what is printed next starts on a new one.
+  /// A bar that was not finished (an exception passes by) ends its line, so that what is printed next starts on a new
+  /// one.
   ~ProgressBar() {
     if (!finished_ && shown_ > 0 && options_.sink != nullptr) {
       std::fputc('\n', options_.sink);

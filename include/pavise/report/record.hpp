@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Results as the program writes them (one JSON object a file), read with every field checked: a message names the file and
-// the field. Unknown fields are let pass, so that newer records read. Heavy (nlohmann-json): not in the umbrella.
+// Results as the program writes them (one JSON object a file), read with every field checked: a message names the file
+// and the field. Unknown fields are let pass, so that newer records read. Heavy (nlohmann-json): not in the umbrella.
 #pragma once
 
 #include <algorithm>
@@ -372,8 +372,8 @@ inline Results read_records(const std::vector<nlohmann::json>& records) {
 }
 
 /// The records in the files *.json of `directory` and the directories in it, in the order of their paths; each gets its
-/// path, relative to `directory`, as its field "file". Throws IoError where there is none, or a file cannot be read or is
-/// not JSON (naming the byte), and ValueError, naming file and field, for what `read_records` refuses.
+/// path, relative to `directory`, as its field "file". Throws IoError where there is none, or a file cannot be read or
+/// is not JSON (naming the byte), and ValueError, naming file and field, for what `read_records` refuses.
 inline std::vector<nlohmann::json> collect_records(const std::string& directory) {
   namespace fs = std::filesystem;
   constexpr std::uint64_t kLargestRecord = std::uint64_t{1} << 28;

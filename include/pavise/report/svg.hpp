@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Charts as SVG text: lines with interval bands, labelled points with error bars, bars with whiskers. Every text is
-// escaped. Colours are Okabe and Ito's, which colour-blind readers tell apart; markers and dashes say the same again for
-// print. `chart_style` holds the colours as CSS variables for light and dark; a page includes it once, a chart that stands
-// alone carries it.
+// escaped. Colours are Okabe and Ito's, which colour-blind readers tell apart; markers and dashes say the same again
+// for print. `chart_style` holds the colours as CSS variables for light and dark; a page includes it once, a chart that
+// stands alone carries it.
 #pragma once
 
 #include <algorithm>
@@ -325,8 +325,9 @@ inline Frame frame(const std::vector<Series>& series, const Chart& chart, std::s
 
 }  // namespace detail
 
-/// A line for each series, with a band over the points' `y_interval`s, a marker and a tooltip at each point, and a legend.
-/// Points are joined in the order given. Throws ValueError for a coordinate that is not finite or a chart without room.
+/// A line for each series, with a band over the points' `y_interval`s, a marker and a tooltip at each point, and a
+/// legend. Points are joined in the order given. Throws ValueError for a coordinate that is not finite or a chart
+/// without room.
 inline std::string line_chart(const std::vector<Series>& series, const Chart& chart) {
   detail::Frame frame = detail::frame(series, chart, "line_chart", true);
   const auto at = [&](double x, double y) { return detail::pixel(frame.x(x)) + "," + detail::pixel(frame.y(y)) + " "; };
@@ -414,9 +415,9 @@ inline std::string scatter_chart(const std::vector<Series>& series, const Chart&
   return frame.out + marks + labels + "</svg>\n";
 }
 
-/// A group of bars for each category, a bar in it for each series: point j of a series belongs to category j, and only its
-/// `y`, `y_interval` (a whisker) and tooltip count. Throws ShapeError where a series has not one point for each category,
-/// and as `line_chart` does.
+/// A group of bars for each category, a bar in it for each series: point j of a series belongs to category j, and only
+/// its `y`, `y_interval` (a whisker) and tooltip count. Throws ShapeError where a series has not one point for each
+/// category, and as `line_chart` does.
 inline std::string bar_chart(const std::vector<std::string>& categories, const std::vector<Series>& series,
                              const Chart& chart) {
   std::vector<std::string> names;

@@ -14,8 +14,8 @@
 
 namespace pavise::report {
 
-/// `text` for use inside XML or HTML, as content or as a quoted attribute: & < > " ' are replaced by their entities, and
-/// control characters, which XML forbids, by U+FFFD. Bytes that are not UTF-8 become U+FFFD as well.
+/// `text` for use inside XML or HTML, as content or as a quoted attribute: & < > " ' are replaced by their entities,
+/// and control characters, which XML forbids, by U+FFFD. Bytes that are not UTF-8 become U+FFFD as well.
 inline std::string escape(std::string_view text) {
   constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
   std::string out;

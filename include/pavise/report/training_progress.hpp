@@ -11,8 +11,8 @@
 
 namespace pavise::report {
 
-/// A progress bar for each epoch of a training run: give it to a trainer as its progress callback. Called with anything that has
-/// the members of defend::Progress. Copies share the bar.
+/// A progress bar for each epoch of a training run: give it to a trainer as its progress callback. Called with anything
+/// that has the members of defend::Progress. Copies share the bar.
 class TrainingProgress {
  public:
   explicit TrainingProgress(ProgressOptions options = {}) : state_(std::make_shared<State>(std::move(options))) {}
@@ -21,7 +21,8 @@ class TrainingProgress {
   void operator()(const Progress& p) const {
     State& s = *state_;
     if (s.bar == nullptr) {
-      s.bar = std::make_unique<ProgressBar>(concat(p.name, " epoch ", p.epoch + 1, "/", p.epochs), p.images_of_epoch, s.options);
+      s.bar = std::make_unique<ProgressBar>(concat(p.name, " epoch ", p.epoch + 1, "/", p.epochs), p.images_of_epoch,
+                                            s.options);
       s.bar->advance(p.images_done - p.images);  // a run that goes on in the middle of an epoch
     }
     s.bar->advance(p.images);

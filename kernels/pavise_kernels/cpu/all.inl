@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: MIT
-// Every kernel, in the order in which they build on each other. Included by cpu.hpp once for each instruction set, inside
-// that set's namespace.
+// Every kernel: what they build on first, and the others, which do not build on each other. Included by cpu.hpp once
+// for each instruction set, inside that set's namespace.
 #include "pavise_kernels/cpu/pack.inl"
 //
 #include "pavise_kernels/cpu/math.inl"
 #include "pavise_kernels/cpu/random.inl"
 //
+#include "pavise_kernels/cpu/attack_step.inl"
+#include "pavise_kernels/cpu/dropout.inl"
 #include "pavise_kernels/cpu/gather_gemm.inl"
+#include "pavise_kernels/cpu/norm.inl"
+#include "pavise_kernels/cpu/pool.inl"
+#include "pavise_kernels/cpu/residual.inl"
 #include "pavise_kernels/cpu/weight_gradient.inl"
 #include "pavise_kernels/cpu/winograd.inl"
-#include "pavise_kernels/cpu/pool.inl"
-#include "pavise_kernels/cpu/norm.inl"
-#include "pavise_kernels/cpu/dropout.inl"
-#include "pavise_kernels/cpu/residual.inl"
-#include "pavise_kernels/cpu/attack_step.inl"
 //
-#include "pavise_kernels/cpu/elementwise.inl"
 #include "pavise_kernels/cpu/broadcast.inl"
+#include "pavise_kernels/cpu/elementwise.inl"
+#include "pavise_kernels/cpu/loss.inl"
+#include "pavise_kernels/cpu/matmul.inl"
+#include "pavise_kernels/cpu/optimizer.inl"
 #include "pavise_kernels/cpu/reduce.inl"
 #include "pavise_kernels/cpu/softmax.inl"
-#include "pavise_kernels/cpu/matmul.inl"
-#include "pavise_kernels/cpu/loss.inl"
-#include "pavise_kernels/cpu/optimizer.inl"

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Steps and projections of gradient attacks, lane by lane: every image has its own gradient norm and its own ball.
-// Arrays are [n][lanes]; the order of each lane's sums is that of the elements. Oracle: tests/attack/projection_test.cpp.
+// Arrays are [n][lanes]; the order of each lane's sums is that of the elements. Oracle:
+// tests/attack/projection_test.cpp.
 
 template <class T, int L>
-inline void linf_step_lanes(T* x, const T* gradient, const T* center, std::int64_t n, T alpha, T epsilon, T low, T high) {
+inline void linf_step_lanes(T* x, const T* gradient, const T* center, std::int64_t n, T alpha, T epsilon, T low,
+                            T high) {
   using P = Pack<T, L>;
   const P lo = P::broadcast(low);
   const P hi = P::broadcast(high);
@@ -21,7 +23,8 @@ inline void linf_step_lanes(T* x, const T* gradient, const T* center, std::int64
 
 /// x <- clip(x + alpha sign(gradient)) to the ball and the box; without a gradient only the projection.
 template <class T>
-void linf_step(Tag, T* x, const T* gradient, const T* center, std::int64_t n, int lanes, T alpha, T epsilon, T low, T high) {
+void linf_step(Tag, T* x, const T* gradient, const T* center, std::int64_t n, int lanes, T alpha, T epsilon, T low,
+               T high) {
   // Element-wise: one image is as good as sixteen once its elements fill the vector.
   if (lanes == 16 || n % 16 == 0) {
     linf_step_lanes<T, 16>(x, gradient, center, n * lanes / 16, alpha, epsilon, low, high);
@@ -95,7 +98,8 @@ inline void l2_step_lanes(T* x, const T* gradient, const T* center, std::int64_t
 
 /// x <- clip(x + alpha gradient / ||gradient||_2) to the ball and the box; without a gradient only the projection.
 template <class T>
-void l2_step(Tag, T* x, const T* gradient, const T* center, std::int64_t n, int lanes, T alpha, T epsilon, T low, T high) {
+void l2_step(Tag, T* x, const T* gradient, const T* center, std::int64_t n, int lanes, T alpha, T epsilon, T low,
+             T high) {
   lanes == 16 ? l2_step_lanes<T, 16>(x, gradient, center, n, alpha, epsilon, low, high)
               : l2_step_lanes<T, 1>(x, gradient, center, n, alpha, epsilon, low, high);
 }
@@ -112,8 +116,8 @@ inline void l2_start_lanes(T* x, const T* center, std::int64_t n, T epsilon, T l
   }
 }
 
-/// x <- a uniform point of the L2 ball around center, clipped to the box; x holds n + 2 standard normals a lane: the first
-/// n coordinates of a uniform point on the sphere in n + 2 dimensions (Voelker et al. 2017).
+/// x <- a uniform point of the L2 ball around center, clipped to the box; x holds n + 2 standard normals a lane: the
+/// first n coordinates of a uniform point on the sphere in n + 2 dimensions (Voelker et al. 2017).
 template <class T>
 void l2_start(Tag, T* x, const T* center, std::int64_t n, int lanes, T epsilon, T low, T high) {
   lanes == 16 ? l2_start_lanes<T, 16>(x, center, n, epsilon, low, high)
@@ -192,8 +196,8 @@ inline Pack<T, L> magnitude_threshold(const T* x, const T* gradient, std::int64_
 }
 
 template <class T, int L>
-inline void l1_step_lanes(T* x, const T* gradient, const T* center, std::int64_t n, T alpha, T sparsity, T epsilon, T low,
-                          T high) {
+inline void l1_step_lanes(T* x, const T* gradient, const T* center, std::int64_t n, T alpha, T sparsity, T epsilon,
+                          T low, T high) {
   using P = Pack<T, L>;
   if (gradient != nullptr) {
     const P zero = P::broadcast(T{0});
@@ -216,11 +220,11 @@ inline void l1_step_lanes(T* x, const T* gradient, const T* center, std::int64_t
   l1_project_lanes<T, L>(x, center, n, epsilon, low, high);
 }
 
-/// Moves the `sparsity` share of coordinates with the largest gradients that can still move by alpha / count each (Tramer
-/// and Boneh 2019), then projects on the ball and clips to the box. Without a gradient only the projection.
+/// Moves the `sparsity` share of coordinates with the largest gradients that can still move by alpha / count each
+/// (Tramer and Boneh 2019), then projects on the ball and clips to the box. Without a gradient only the projection.
 template <class T>
-void l1_step(Tag, T* x, const T* gradient, const T* center, std::int64_t n, int lanes, T alpha, T sparsity, T epsilon, T low,
-             T high) {
+void l1_step(Tag, T* x, const T* gradient, const T* center, std::int64_t n, int lanes, T alpha, T sparsity, T epsilon,
+             T low, T high) {
   lanes == 16 ? l1_step_lanes<T, 16>(x, gradient, center, n, alpha, sparsity, epsilon, low, high)
               : l1_step_lanes<T, 1>(x, gradient, center, n, alpha, sparsity, epsilon, low, high);
 }

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT
-// The CPU kernels: each .inl file beside this one holds an operation, written once over packs of lanes, and is compiled here
-// for each instruction set. `run` calls a kernel for the one in use:
+// The CPU kernels: each .inl file beside this one holds an operation, written once over packs of lanes, and is compiled
+// here for each instruction set. `run` calls a kernel for the one in use:
 //
 //   kernels::run([&](auto isa) { softmax_forward(isa, x, y, classes, lanes); });
 //
-// A kernel's first argument is its instruction set's tag, through which the compiler finds the right version. Kernels are
-// templates, so a program compiles only those that it uses. They know pointers and extents; shapes are checked above.
+// A kernel's first argument is its instruction set's tag, through which the compiler finds the right version. Kernels
+// are templates, so a program compiles only those that it uses. They know pointers and extents; shapes are checked
+// above.
 //
-// Two rules keep the bits the same everywhere: a product that meets a sum is written as fma(), so that there is nothing left
-// for the compiler to contract; and a sum over lanes or positions has an order that does not depend on the register width.
+// Two rules keep the bits the same everywhere: a product that meets a sum is written as fma(), so that there is nothing
+// left for the compiler to contract; and a sum over lanes or positions has an order that does not depend on the
+// register width.
 #pragma once
 
 // Every standard header comes before the first target pragma: a template of the standard library that is instantiated

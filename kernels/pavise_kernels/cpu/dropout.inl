@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Dropout of one group: whether element e of an image is dropped depends on word e mod 4 of block floor(e/4) of the image's
-// own sequence (random.inl), whichever lane the image is in. The same numbers are drawn again for the derivative, which is
-// the same map: nothing is stored.
-// Oracle: the scalar numbers of core/philox.hpp, in tests/autodiff/dropout_test.cpp.
+// Dropout of one group: whether element e of an image is dropped depends on word e mod 4 of block floor(e/4) of the
+// image's own sequence (random.inl), whichever lane the image is in. The same numbers are drawn again for the
+// derivative, which is the same map: nothing is stored. Oracle: the scalar numbers of core/philox.hpp, in
+// tests/autodiff/dropout_test.cpp.
 
 template <class T, int L>
 inline void dropout_lanes(const T* in, T* out, std::int64_t n, std::int32_t threshold, T scale, const LaneKeys& keys,
@@ -44,8 +44,8 @@ inline void dropout_lanes(const T* in, T* out, std::int64_t n, std::int32_t thre
   }
 }
 
-/// out = in * scale where the upper 24 bits of the element's word are `threshold` or more, 0 elsewhere; stored or added, and
-/// 0 where `mask` (as out, or null) is not positive. in, out: (n)[lanes].
+/// out = in * scale where the upper 24 bits of the element's word are `threshold` or more, 0 elsewhere; stored or
+/// added, and 0 where `mask` (as out, or null) is not positive. in, out: (n)[lanes].
 template <class T>
 void dropout(Tag, const T* in, T* out, std::int64_t n, std::int32_t threshold, T scale, const LaneKeys& keys,
              bool accumulate, const T* mask, int lanes) {

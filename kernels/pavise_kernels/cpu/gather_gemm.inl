@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
-// The matrix micro-kernel: out[row][point] = bias[row] + sum over taps of weight[row][tap] * in[base(point) + offset(tap)], for
-// the sixteen images of a group at once, or for one image. Convolutions and fully connected layers, both ways, are this.
+// The matrix micro-kernel: out[row][point] = bias[row] + sum over taps of weight[row][tap] * in[base(point) +
+// offset(tap)], for the sixteen images of a group at once, or for one image. Convolutions and fully connected layers,
+// both ways, are this.
 //
-// Sixteen images: a tile of up to kMaxRows rows, each an accumulator of 16 lanes; every tap loads the input's pack once and
-// broadcasts one weight a row. Where a tile has few rows it takes several points, so that there are always enough
+// Sixteen images: a tile of up to kMaxRows rows, each an accumulator of 16 lanes; every tap loads the input's pack once
+// and broadcasts one weight a row. Where a tile has few rows it takes several points, so that there are always enough
 // independent accumulators to hide the latency of the multiply-add.
-// One image: sixteen rows are the vector and the input is broadcast. An output's sum has the same order in both, bias first
-// and then the taps in the plan's order, so an image has the same bits either way.
-// Oracle: the naive loops of tests/kernels/gather_gemm_test.cpp.
+// One image: sixteen rows are the vector and the input is broadcast. An output's sum has the same order in both, bias
+// first and then the taps in the plan's order, so an image has the same bits either way. Oracle: the naive loops of
+// tests/kernels/gather_gemm_test.cpp.
 
 template <class T, int Rows, int Points>
 inline void gemm_tile(const T* weight, const TapClass& taps, const T* in, std::ptrdiff_t in_step, T* out,
@@ -72,8 +73,7 @@ template <class T, int Rows, int Points>
                                                        const PointRun& run, const T* in, T* out, std::ptrdiff_t out_row,
                                                        const T* bias, const T* mask, const Epilogue<T>& e) {
   // A remainder worth less than half a step is left to smaller steps.
-  while (run.count - i >= Points ||
-         (run.count >= Points && 2 * (run.count - i) > Points && !e.accumulate)) {
+  while (run.count - i >= Points || (run.count >= Points && 2 * (run.count - i) > Points && !e.accumulate)) {
     i = std::min(i, run.count - Points);
     const std::ptrdiff_t at = run.out_step * 16 * i;
     gemm_tile<T, Rows, Points>(weight, taps, in + run.in_step * 16 * i, run.in_step * 16, out + at, out_row,
@@ -114,8 +114,8 @@ inline void gemm_rows(int rows, const T* weight, const GatherPlan& plan, std::in
   }
   for (std::int32_t i = first_run; i < last_run; ++i) {
     const PointRun& run = plan.runs[static_cast<std::size_t>(i)];
-    gemm_run<T, Rows>(weight, plan.classes[static_cast<std::size_t>(run.tap_class)], run, in, out, plan.out_row * 16, bias,
-                      mask, e);
+    gemm_run<T, Rows>(weight, plan.classes[static_cast<std::size_t>(run.tap_class)], run, in, out, plan.out_row * 16,
+                      bias, mask, e);
   }
 }
 
@@ -161,8 +161,8 @@ inline void gemv_tile(const T* weight, std::ptrdiff_t tile_size, const TapClass&
 }
 
 template <class T, int Tiles, int Points>
-inline void gemv_points(const RowTile* tile, const T* packed, const GatherPlan& plan, const PointRun& run, std::int32_t i,
-                        const T* in, T* out, const T* bias, const T* mask, const Epilogue<T>& e) {
+inline void gemv_points(const RowTile* tile, const T* packed, const GatherPlan& plan, const PointRun& run,
+                        std::int32_t i, const T* in, T* out, const T* bias, const T* mask, const Epilogue<T>& e) {
   alignas(64) T sums[Tiles * Points][16];
   for (int r = 0; r < Tiles; ++r) {
     for (int q = 0; q < Points; ++q) {
@@ -171,8 +171,9 @@ inline void gemv_points(const RowTile* tile, const T* packed, const GatherPlan& 
       }
     }
   }
-  gemv_tile<T, Tiles, Points>(packed + tile[0].at, 16 * plan.taps, plan.classes[static_cast<std::size_t>(run.tap_class)],
-                              in + run.in + i * run.in_step, run.in_step, sums);
+  gemv_tile<T, Tiles, Points>(packed + tile[0].at, 16 * plan.taps,
+                              plan.classes[static_cast<std::size_t>(run.tap_class)], in + run.in + i * run.in_step,
+                              run.in_step, sums);
   for (int r = 0; r < Tiles; ++r) {
     for (int q = 0; q < Points; ++q) {
       const std::int64_t at0 = tile[r].first * plan.out_row + run.out + (i + q) * run.out_step;
@@ -191,8 +192,8 @@ inline void gemv_points(const RowTile* tile, const T* packed, const GatherPlan& 
   }
 }
 
-/// One image, few rows: sixteen neighbouring points are the vector. The input is read up to 15 elements past the last point
-/// (arenas leave room for that); what is computed there is not stored.
+/// One image, few rows: sixteen neighbouring points are the vector. The input is read up to 15 elements past the last
+/// point (arenas leave room for that); what is computed there is not stored.
 template <class T, int Rows>
 inline void few_rows_run(const T* weight, const TapClass& taps, const PointRun& run, const T* in, T* out,
                          std::int64_t out_row, const T* bias, const T* mask, const Epilogue<T>& e) {
@@ -245,7 +246,8 @@ inline void gemv_group(const GatherPlan& plan, const std::vector<RowTile>& tiles
     std::int32_t i = 0;
     for (; i + kPoints <= run.count; i += kPoints) {
       for (int tile = 0; tile < count; ++tile) {
-        gemv_points<T, 1, kPoints>(&tiles[static_cast<std::size_t>(tile)], packed, plan, run, i, in, out, bias, mask, e);
+        gemv_points<T, 1, kPoints>(&tiles[static_cast<std::size_t>(tile)], packed, plan, run, i, in, out, bias, mask,
+                                   e);
       }
     }
     for (; i + 4 <= run.count; i += 4) {
@@ -275,7 +277,8 @@ inline void gemv_group(const GatherPlan& plan, const std::vector<RowTile>& tiles
 /// Rows that a tile of this instruction set holds, for pack_weights.
 inline std::int64_t tile_rows(Tag, int lanes) { return lanes == 16 ? kMaxRows : 16; }
 
-/// Runs the plan for one group: in (plan.in_size)[lanes], out (plan.out_size)[lanes], weights packed for tile_rows(lanes).
+/// Runs the plan for one group: in (plan.in_size)[lanes], out (plan.out_size)[lanes], weights packed for
+/// tile_rows(lanes).
 template <class T, class Array>
 void gather_gemm(Tag, const GatherPlan& plan, const PackedWeights<Array>& weights, const T* in, T* out,
                  const Epilogue<T>& e, int lanes) {

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
-// How a linear map that gathers becomes work for the matrix micro-kernel. A convolution, its derivative with respect to the
-// input, a transposed convolution and a fully connected layer (and its derivative) are all
+// How a linear map that gathers becomes work for the matrix micro-kernel. A convolution, its derivative with respect to
+// the input, a transposed convolution and a fully connected layer (and its derivative) are all
 //
 //   out[row][point] = bias[row] + sum over taps t of  weight[row][t] * in[base(point) + offset(t)]
 //
-// A *tap* is one weight of a row and the place that it reads. Points with the same taps form a class: the inside of an image
-// is one, each kind of border another (taps that fall outside are left out, so nothing is padded), and the derivative of a
-// strided convolution has one for each phase of the stride. Built once for a layer; kernels only read it.
+// A *tap* is one weight of a row and the place that it reads. Points with the same taps form a class: the inside of an
+// image is one, each kind of border another (taps that fall outside are left out, so nothing is padded), and the
+// derivative of a strided convolution has one for each phase of the stride. Built once for a layer; kernels only read
+// it.
 #pragma once
 
 #include <algorithm>
@@ -40,14 +41,14 @@ struct PointRun {
 };
 
 struct GatherPlan {
-  std::int64_t rows = 0;         ///< of each group of channels
-  std::int64_t taps = 0;         ///< of each row
+  std::int64_t rows = 0;  ///< of each group of channels
+  std::int64_t taps = 0;  ///< of each row
   std::int64_t channel_groups = 1;
-  std::int64_t in_size = 0;      ///< elements of the whole input and output, of one image
+  std::int64_t in_size = 0;  ///< elements of the whole input and output, of one image
   std::int64_t out_size = 0;
-  std::int64_t in_group = 0;     ///< elements from one group of channels to the next
+  std::int64_t in_group = 0;  ///< elements from one group of channels to the next
   std::int64_t out_group = 0;
-  std::int64_t out_row = 0;      ///< elements from one row of the output to the next
+  std::int64_t out_row = 0;              ///< elements from one row of the output to the next
   std::vector<std::int64_t> tap_source;  ///< packed tap -> element of the weight, for row 0 of group 0
   std::int64_t weight_row = 0;           ///< elements of the weight from one row to the next
   std::int64_t weight_group = 0;         ///< and from one group to the next
@@ -56,7 +57,8 @@ struct GatherPlan {
   std::vector<std::int32_t> blocks;  ///< runs [blocks[i], blocks[i+1]) go through all rows together
 };
 
-/// The extents of a two-dimensional convolution of one image: in (C,H,W), weight (O, C/groups, KH, KW), out (O, OH, OW).
+/// The extents of a two-dimensional convolution of one image: in (C,H,W), weight (O, C/groups, KH, KW), out (O, OH,
+/// OW).
 struct ConvGeometry {
   std::int64_t in_channels = 0, in_height = 0, in_width = 0;
   std::int64_t out_channels = 0, kernel_height = 0, kernel_width = 0;
@@ -72,8 +74,8 @@ struct RowTile {
   std::int64_t at;
 };
 
-/// The weights of a plan, rearranged for the micro-kernel. `width` is the number of values per tap of a tile: the tile's rows,
-/// or, where the rows are the vector (one image at a time), a fixed 16 with zeros behind the last row.
+/// The weights of a plan, rearranged for the micro-kernel. `width` is the number of values per tap of a tile: the
+/// tile's rows, or, where the rows are the vector (one image at a time), a fixed 16 with zeros behind the last row.
 template <class Array>
 struct PackedWeights {
   std::vector<RowTile> tiles;  ///< of one group of channels; the next group's follow `group_size` elements further
@@ -81,8 +83,8 @@ struct PackedWeights {
   Array data;
 };
 
-/// Cuts `rows` rows of `taps` weights into tiles of at most `max_rows`, of nearly equal size; where `fixed_width`, every tile
-/// takes the room of max_rows. There is at least one tile.
+/// Cuts `rows` rows of `taps` weights into tiles of at most `max_rows`, of nearly equal size; where `fixed_width`,
+/// every tile takes the room of max_rows. There is at least one tile.
 inline std::vector<RowTile> row_tiles(std::int64_t rows, std::int64_t taps, std::int64_t max_rows, bool fixed_width) {
   const std::int64_t count = std::max<std::int64_t>(1, (rows + max_rows - 1) / max_rows);
   std::vector<RowTile> tiles;
@@ -133,10 +135,10 @@ struct Epilogue {
 
 /// What a tile of a convolution's weight gradient reads.
 struct WeightGradientJob {
-  std::int64_t groups;            ///< groups of sixteen images
-  std::int64_t dy_size, x_size;   ///< elements of one group's output gradient and padded input
+  std::int64_t groups;           ///< groups of sixteen images
+  std::int64_t dy_size, x_size;  ///< elements of one group's output gradient and padded input
   std::int64_t out_height, out_width;
-  std::int64_t x_row, x_step;     ///< elements of the padded input from one output row, and column, to the next
+  std::int64_t x_row, x_step;  ///< elements of the padded input from one output row, and column, to the next
 };
 
 namespace detail {
@@ -146,8 +148,9 @@ using AxisTaps = std::vector<std::pair<std::int64_t, std::int64_t>>;  // (k, inp
 
 /// Output positions along one axis that read the same kernel positions at the same distances.
 struct AxisClass {
-  AxisTaps taps;                         ///< (k, input position relative to the anchor)
-  std::vector<std::int64_t> out, anchor;  ///< the positions, and the input position that each one's distances count from
+  AxisTaps taps;  ///< (k, input position relative to the anchor)
+  /// The positions, and the input position that each one's distances count from.
+  std::vector<std::int64_t> out, anchor;
 };
 
 inline std::vector<AxisClass> classify(const std::vector<AxisTaps>& positions) {
@@ -214,8 +217,8 @@ inline void append_runs(GatherPlan& plan, std::int32_t tap_class, const AxisClas
         ++n;
       }
     }
-    plan.runs.push_back({tap_class, static_cast<std::int32_t>(n), in_base + x.anchor[i], in_step, out_base + x.out[i],
-                         out_step});
+    plan.runs.push_back(
+        {tap_class, static_cast<std::int32_t>(n), in_base + x.anchor[i], in_step, out_base + x.out[i], out_step});
     i += n;
   }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Which instruction set the kernels use. Every kernel is compiled for each of them in the same translation unit (cpu.hpp),
-// in a namespace of its own, and one check at run time picks; the user's compiler flags play no part.
+// Which instruction set the kernels use. Every kernel is compiled for each of them in the same translation unit
+// (cpu.hpp), in a namespace of its own, and one check at run time picks; the user's compiler flags play no part.
 #pragma once
 
 #include <atomic>

@@ -71,8 +71,8 @@ template <class T, int L>
     P y = fma(e, 0.693359375f, m + p);
     const P tiny = P::broadcast(1.17549435e-38f);
     const P infinity = P::broadcast(std::numeric_limits<float>::infinity());
-    y = select(x < tiny, select(x < P::broadcast(0.0f), P::broadcast(std::numeric_limits<float>::quiet_NaN()), -infinity),
-               y);
+    y = select(x < tiny,
+               select(x < P::broadcast(0.0f), P::broadcast(std::numeric_limits<float>::quiet_NaN()), -infinity), y);
     y = select(equal(x, infinity), infinity, y);
     return select(equal(x, x), y, x);
   }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Normalisation: y = (x - mean) * inverse deviation * gamma + beta. Batch normalisation takes its statistics of a channel
-// over all images of the pass (or has them given); group and layer normalisation take them within an image, lane by lane.
-// Means and variances are found in two passes, in short chains of additions, so that a large mean costs no accuracy. Every
-// sum has one order: chunks of an image in turn, groups in turn, lanes last.
-// Oracle: the naive loops of tests/autodiff/op_table.hpp.
+// Normalisation: y = (x - mean) * inverse deviation * gamma + beta. Batch normalisation takes its statistics of a
+// channel over all images of the pass (or has them given); group and layer normalisation take them within an image,
+// lane by lane. Means and variances are found in two passes, in short chains of additions, so that a large mean costs
+// no accuracy. Every sum has one order: chunks of an image in turn, groups in turn, lanes last. Oracle: the naive loops
+// of tests/autodiff/op_table.hpp.
 
-/// The sum over i in [0, n) of what `term(i, sum)` adds to its second argument: four sums side by side (to hide the latency
-/// of the addition), drained every 1024 elements (so that rounding does not grow with n).
+/// The sum over i in [0, n) of what `term(i, sum)` adds to its second argument: four sums side by side (to hide the
+/// latency of the addition), drained every 1024 elements (so that rounding does not grow with n).
 template <class P, class Term>
 [[gnu::always_inline]] inline P sum_of(std::int64_t n, P zero, const Term& term) {
   P total = zero;
@@ -85,7 +85,8 @@ inline void channel_statistics_lanes(const ChannelView& view, const T* x, double
   variance = squares / count;
 }
 
-/// Mean and (biased) variance of channel elements over the images of a pass: x of group g at x + g*step, (positions)[lanes].
+/// Mean and (biased) variance of channel elements over the images of a pass: x of group g at x + g*step,
+/// (positions)[lanes].
 template <class T>
 void channel_statistics(Tag, std::int64_t groups, std::int64_t images, std::int64_t positions, std::int64_t step,
                         const T* x, int lanes, double& mean, double& variance) {
@@ -171,8 +172,8 @@ inline void channel_backward_lanes(const T* x, const T* dy, T* dx, std::int64_t 
     d.store(dx + i * L);
   }
 }
-/// dx = a*dy + b*(x - mean) + c for one channel of one group, stored or added; 0 in lanes from `valid` on and where `mask`
-/// (as dx, or null) is not positive. Without `x` the middle term is left out.
+/// dx = a*dy + b*(x - mean) + c for one channel of one group, stored or added; 0 in lanes from `valid` on and where
+/// `mask` (as dx, or null) is not positive. Without `x` the middle term is left out.
 template <class T>
 void channel_backward(Tag, const T* x, const T* dy, T* dx, std::int64_t positions, T mean, T a, T b, T c,
                       bool accumulate, const T* mask, std::int64_t valid, int lanes) {
@@ -208,8 +209,8 @@ void add_channel_gradients(Tag, double sum_dy, double sum_dy_x, double inverse, 
   }
 }
 
-/// The factors of a batch normalisation's derivative with respect to x, from the sums of channel_gradient_sums over `count`
-/// elements: dx = a*dy + b*(x - mean) + c.
+/// The factors of a batch normalisation's derivative with respect to x, from the sums of channel_gradient_sums over
+/// `count` elements: dx = a*dy + b*(x - mean) + c.
 template <class T>
 void batch_norm_factors(Tag, double sum_dy, double sum_dy_x, double count, double inverse, double gamma, T& a, T& b,
                         T& c) {
@@ -225,8 +226,8 @@ T running_value(Tag, T running, double value, double momentum) {
   return static_cast<T>(__builtin_fma(momentum, value - static_cast<double>(running), static_cast<double>(running)));
 }
 
-/// One image's rows, each normalised by itself: a row has `blocks` x `positions` elements; element (b, p) of row r is scaled
-/// by gamma[r*row_parameters + b].
+/// One image's rows, each normalised by itself: a row has `blocks` x `positions` elements; element (b, p) of row r is
+/// scaled by gamma[r*row_parameters + b].
 struct RowNorm {
   std::int64_t rows, blocks, positions, row_parameters;
 };
@@ -265,8 +266,8 @@ inline void row_norm_lanes(const RowNorm& n, const T* x, T* y, const T* gamma, c
   }
 }
 
-/// y = (x - mean) / sqrt(variance + epsilon) * gamma + beta with each row's own mean and variance, for one group. Null gamma
-/// is 1, null beta 0. mean, inverse: (rows)[lanes], for backward.
+/// y = (x - mean) / sqrt(variance + epsilon) * gamma + beta with each row's own mean and variance, for one group. Null
+/// gamma is 1, null beta 0. mean, inverse: (rows)[lanes], for backward.
 template <class T>
 void row_norm(Tag, const RowNorm& n, const T* x, T* y, const T* gamma, const T* beta, T epsilon, bool relu, T* mean,
               T* inverse, int lanes) {
@@ -328,8 +329,8 @@ void row_norm_backward(Tag, const RowNorm& n, const T* x, const T* dy, const T* 
               : row_norm_backward_lanes<T, 1>(n, x, dy, gamma, mean, inverse, dx, accumulate, mask);
 }
 
-/// dgamma[k] += sum of dy*(x - mean)*inverse and dbeta[k] += sum of dy over all images and the elements that parameter k
-/// scales; either may be null. x, dy: [group][size][16].
+/// dgamma[k] += sum of dy*(x - mean)*inverse and dbeta[k] += sum of dy over all images and the elements that parameter
+/// k scales; either may be null. x, dy: [group][size][16].
 template <class T>
 void row_norm_parameters(Tag, const RowNorm& n, const T* x, const T* dy, const T* mean, const T* inverse,
                          std::int64_t groups, std::int64_t images, std::int64_t k, T* dgamma, T* dbeta) {

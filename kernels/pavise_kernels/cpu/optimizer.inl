@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Updates of all of a model's weights as one loop over contiguous arrays. The sixteen lanes of a pack are sixteen neighbouring
-// weights here: every length is a multiple of 16, as ParameterStore pads it. Rates are the host's, rounded to T once.
-// Oracle: the scalar loops and PyTorch's numbers in tests/optim/optimizer_test.cpp.
+// Updates of all of a model's weights as one loop over contiguous arrays. The sixteen lanes of a pack are sixteen
+// neighbouring weights here: every length is a multiple of 16, as ParameterStore pads it. Rates are the host's, rounded
+// to T once. Oracle: the scalar loops and PyTorch's numbers in tests/optim/optimizer_test.cpp.
 
 /// One step of stochastic gradient descent, as torch.optim.SGD:
 ///   g = scale*gradient + decay*value;  v = momentum*v + g;  value -= rate * (g + momentum*v if nesterov, else v)
@@ -25,11 +25,11 @@ void sgd_update(Tag, T* value, const T* gradient, T* velocity, std::int64_t n, T
 /// One step of Adam, as torch.optim.Adam and AdamW:
 ///   w = keep*value;  g = scale*gradient + decay*w;  m += share1*(g - m);  v = (1 - share2)*v + share2*g^2
 ///   value = w - rate * m / (sqrt(v)*root + epsilon)
-/// Adam has keep = 1; AdamW has decay = 0. `rate` and `root` hold the corrections of the bias: rate is that of the schedule
-/// divided by 1 - beta1^t, root is 1/sqrt(1 - beta2^t).
+/// Adam has keep = 1; AdamW has decay = 0. `rate` and `root` hold the corrections of the bias: rate is that of the
+/// schedule divided by 1 - beta1^t, root is 1/sqrt(1 - beta2^t).
 template <class T>
-void adam_update(Tag, T* value, const T* gradient, T* first, T* second, std::int64_t n, T rate, T root, T share1, T share2,
-                 T epsilon, T decay, T keep, T scale) {
+void adam_update(Tag, T* value, const T* gradient, T* first, T* second, std::int64_t n, T rate, T root, T share1,
+                 T share2, T epsilon, T decay, T keep, T scale) {
   using P = Pack<T, 16>;
   const P eps = P::broadcast(epsilon);
   for (std::int64_t i = 0; i < n; i += 16) {

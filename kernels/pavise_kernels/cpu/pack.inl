@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Packs of lanes: `Pack<T, 16>` is one value of each image of a group, held in as many registers as it takes; `Pack<T, 1>` is
-// the value of a single image. Arithmetic is lane by lane and the same in every lane. A comparison gives a Pack of integers
-// (all bits set or none) for `select`.
+// Packs of lanes: `Pack<T, 16>` is one value of each image of a group, held in as many registers as it takes; `Pack<T,
+// 1>` is the value of a single image. Arithmetic is lane by lane and the same in every lane. A comparison gives a Pack
+// of integers (all bits set or none) for `select`.
 
 template <class T, int L>
 struct Pack;
@@ -79,8 +79,8 @@ struct Pack<T, 1> {
   [[gnu::always_inline]] T get(int) const { return v; }
 };
 
-/// Applies f to each register (or to the one scalar) of the packs. Written out for the usual counts: loops that only the
-/// optimiser unrolls make every program compile slowly.
+/// Applies f to each register (or to the one scalar) of the packs. Written out for the usual counts: loops that only
+/// the optimiser unrolls make every program compile slowly.
 template <class R, class F, class T, int L, class... Rest>
 [[gnu::always_inline]] inline R map_pack(const F& f, const Pack<T, L>& a, const Rest&... rest) {
   if constexpr (L == 1) {
@@ -100,23 +100,28 @@ template <class R, class F, class T, int L, class... Rest>
 
 template <class T, int L>
 [[gnu::always_inline]] inline Pack<T, L> operator+(Pack<T, L> a, Pack<T, L> b) {
-  return map_pack<Pack<T, L>>([](auto x, auto y) __attribute__((always_inline)) { return x + y; }, a, b);
+  return map_pack<Pack<T, L>>(
+      [](auto x, auto y) __attribute__((always_inline)) { return x + y; }, a, b);
 }
 template <class T, int L>
 [[gnu::always_inline]] inline Pack<T, L> operator-(Pack<T, L> a, Pack<T, L> b) {
-  return map_pack<Pack<T, L>>([](auto x, auto y) __attribute__((always_inline)) { return x - y; }, a, b);
+  return map_pack<Pack<T, L>>(
+      [](auto x, auto y) __attribute__((always_inline)) { return x - y; }, a, b);
 }
 template <class T, int L>
 [[gnu::always_inline]] inline Pack<T, L> operator*(Pack<T, L> a, Pack<T, L> b) {
-  return map_pack<Pack<T, L>>([](auto x, auto y) __attribute__((always_inline)) { return x * y; }, a, b);
+  return map_pack<Pack<T, L>>(
+      [](auto x, auto y) __attribute__((always_inline)) { return x * y; }, a, b);
 }
 template <class T, int L>
 [[gnu::always_inline]] inline Pack<T, L> operator/(Pack<T, L> a, Pack<T, L> b) {
-  return map_pack<Pack<T, L>>([](auto x, auto y) __attribute__((always_inline)) { return x / y; }, a, b);
+  return map_pack<Pack<T, L>>(
+      [](auto x, auto y) __attribute__((always_inline)) { return x / y; }, a, b);
 }
 template <class T, int L>
 [[gnu::always_inline]] inline Pack<T, L> operator-(Pack<T, L> a) {
-  return map_pack<Pack<T, L>>([](auto x) __attribute__((always_inline)) { return -x; }, a);
+  return map_pack<Pack<T, L>>(
+      [](auto x) __attribute__((always_inline)) { return -x; }, a);
 }
 /// a*b + c, rounded once.
 template <class T, int L>
@@ -141,18 +146,21 @@ template <class T, int L>
   if constexpr (L == 1) {
     return {static_cast<T>(__builtin_sqrt(static_cast<double>(a.v)))};
   } else {
-    return map_pack<Pack<T, L>>([](auto x) __attribute__((always_inline)) { return register_sqrt<T>(x); }, a);
+    return map_pack<Pack<T, L>>(
+        [](auto x) __attribute__((always_inline)) { return register_sqrt<T>(x); }, a);
   }
 }
 /// The larger of the two; b where either is NaN.
 template <class T, int L>
 [[gnu::always_inline]] inline Pack<T, L> max(Pack<T, L> a, Pack<T, L> b) {
-  return map_pack<Pack<T, L>>([](auto x, auto y) __attribute__((always_inline)) { return x > y ? x : y; }, a, b);
+  return map_pack<Pack<T, L>>(
+      [](auto x, auto y) __attribute__((always_inline)) { return x > y ? x : y; }, a, b);
 }
 /// The smaller of the two; b where either is NaN.
 template <class T, int L>
 [[gnu::always_inline]] inline Pack<T, L> min(Pack<T, L> a, Pack<T, L> b) {
-  return map_pack<Pack<T, L>>([](auto x, auto y) __attribute__((always_inline)) { return x < y ? x : y; }, a, b);
+  return map_pack<Pack<T, L>>(
+      [](auto x, auto y) __attribute__((always_inline)) { return x < y ? x : y; }, a, b);
 }
 
 /// All bits of a lane set where the comparison holds, none elsewhere.
@@ -164,7 +172,8 @@ template <class T, int L>
   if constexpr (L == 1) {
     return {a.v > b.v ? IntegerOf<T>{-1} : IntegerOf<T>{0}};
   } else {
-    return map_pack<Mask<T, L>>([](auto x, auto y) __attribute__((always_inline)) { return x > y; }, a, b);
+    return map_pack<Mask<T, L>>(
+        [](auto x, auto y) __attribute__((always_inline)) { return x > y; }, a, b);
   }
 }
 template <class T, int L>
@@ -176,15 +185,16 @@ template <class T, int L>
   if constexpr (L == 1) {
     return {a.v == b.v ? IntegerOf<T>{-1} : IntegerOf<T>{0}};
   } else {
-    return map_pack<Mask<T, L>>([](auto x, auto y) __attribute__((always_inline)) { return x == y; }, a, b);
+    return map_pack<Mask<T, L>>(
+        [](auto x, auto y) __attribute__((always_inline)) { return x == y; }, a, b);
   }
 }
 /// a where the mask is set, b elsewhere.
 template <class I, class T, int L>
 [[gnu::always_inline]] inline Pack<T, L> select(Pack<I, L> mask, Pack<T, L> a, Pack<T, L> b) {
   static_assert(sizeof(I) == sizeof(T));
-  return map_pack<Pack<T, L>>([](auto m, auto x, auto y) __attribute__((always_inline)) { return m ? x : y; }, mask, a,
-                              b);
+  return map_pack<Pack<T, L>>(
+      [](auto m, auto x, auto y) __attribute__((always_inline)) { return m ? x : y; }, mask, a, b);
 }
 /// The same bits as another type of the same size.
 template <class U, class T, int L>
@@ -211,23 +221,28 @@ template <class U, class T, int L>
 }
 template <class I, int L>
 [[gnu::always_inline]] inline Pack<I, L> operator&(Pack<I, L> a, Pack<I, L> b) {
-  return map_pack<Pack<I, L>>([](auto x, auto y) __attribute__((always_inline)) { return x & y; }, a, b);
+  return map_pack<Pack<I, L>>(
+      [](auto x, auto y) __attribute__((always_inline)) { return x & y; }, a, b);
 }
 template <class I, int L>
 [[gnu::always_inline]] inline Pack<I, L> operator|(Pack<I, L> a, Pack<I, L> b) {
-  return map_pack<Pack<I, L>>([](auto x, auto y) __attribute__((always_inline)) { return x | y; }, a, b);
+  return map_pack<Pack<I, L>>(
+      [](auto x, auto y) __attribute__((always_inline)) { return x | y; }, a, b);
 }
 template <class I, int L>
 [[gnu::always_inline]] inline Pack<I, L> operator^(Pack<I, L> a, Pack<I, L> b) {
-  return map_pack<Pack<I, L>>([](auto x, auto y) __attribute__((always_inline)) { return x ^ y; }, a, b);
+  return map_pack<Pack<I, L>>(
+      [](auto x, auto y) __attribute__((always_inline)) { return x ^ y; }, a, b);
 }
 template <class I, int L>
 [[gnu::always_inline]] inline Pack<I, L> operator<<(Pack<I, L> a, int n) {
-  return map_pack<Pack<I, L>>([n](auto x) __attribute__((always_inline)) { return x << n; }, a);
+  return map_pack<Pack<I, L>>(
+      [n](auto x) __attribute__((always_inline)) { return x << n; }, a);
 }
 template <class I, int L>
 [[gnu::always_inline]] inline Pack<I, L> operator>>(Pack<I, L> a, int n) {
-  return map_pack<Pack<I, L>>([n](auto x) __attribute__((always_inline)) { return x >> n; }, a);
+  return map_pack<Pack<I, L>>(
+      [n](auto x) __attribute__((always_inline)) { return x >> n; }, a);
 }
 
 /// |a|

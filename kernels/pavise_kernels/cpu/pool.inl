@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Pooling of one group: in (C,H,W)[lanes], out (C,OH,OW)[lanes]; a ConvGeometry with as many output as input channels says
-// where the windows lie. Windows are clipped at the border; where one is whole and 2x2 or 3x3, its loops are unrolled.
-// The derivative of the maximum finds the winner again by comparing (no indices are stored and nothing is gathered); where
-// windows do not overlap it writes each element of dx once, instead of zeroing and adding.
-// Oracle: the naive loops of tests/autodiff/op_table.hpp; ties and NaN: tests/autodiff/pool_test.cpp.
+// Pooling of one group: in (C,H,W)[lanes], out (C,OH,OW)[lanes]; a ConvGeometry with as many output as input channels
+// says where the windows lie. Windows are clipped at the border; where one is whole and 2x2 or 3x3, its loops are
+// unrolled. The derivative of the maximum finds the winner again by comparing (no indices are stored and nothing is
+// gathered); where windows do not overlap it writes each element of dx once, instead of zeroing and adding. Oracle: the
+// naive loops of tests/autodiff/op_table.hpp; ties and NaN: tests/autodiff/pool_test.cpp.
 
 /// Where a derivative goes: as Tape::Target.
 template <class T>
@@ -23,8 +23,8 @@ inline PoolRange pool_range(std::int64_t start, std::int64_t in, std::int64_t ke
   return {first, std::max(first, last)};
 }
 
-/// Calls body(K, y range, x range, place of the window's origin, place of the output) for each window of one channel, where
-/// K is the unrolled extent of a whole window, or 0. Places are in elements and relative to the channel.
+/// Calls body(K, y range, x range, place of the window's origin, place of the output) for each window of one channel,
+/// where K is the unrolled extent of a whole window, or 0. Places are in elements and relative to the channel.
 template <class Body>
 [[gnu::always_inline]] inline void each_window(const ConvGeometry& g, std::int64_t oy, const Body& body) {
   const std::int64_t y0 = oy * g.stride - g.padding;

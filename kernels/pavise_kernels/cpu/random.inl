@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Random numbers for the lanes of a group: Philox4x32-10 and Box-Muller, sixteen at a time. Element e of an image is word
-// e mod 4 of block floor(e/4) of the image's own sequence (core/philox.hpp), whichever lane the image is in.
+// Random numbers for the lanes of a group: Philox4x32-10 and Box-Muller, sixteen at a time. Element e of an image is
+// word e mod 4 of block floor(e/4) of the image's own sequence (core/philox.hpp), whichever lane the image is in.
 
 template <int L>
-[[gnu::always_inline]] inline void multiply_wide(Pack<std::uint32_t, L> a, std::uint32_t b, Pack<std::uint32_t, L>& high,
-                                                 Pack<std::uint32_t, L>& low) {
+[[gnu::always_inline]] inline void multiply_wide(Pack<std::uint32_t, L> a, std::uint32_t b,
+                                                 Pack<std::uint32_t, L>& high, Pack<std::uint32_t, L>& low) {
   if constexpr (L == 1) {
     const std::uint64_t p = std::uint64_t{a.v} * b;
     high.v = static_cast<std::uint32_t>(p >> 32);

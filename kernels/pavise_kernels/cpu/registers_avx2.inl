@@ -5,7 +5,7 @@ struct Tag {};
 inline constexpr int kRegisterBytes = 32;
 inline constexpr int kMaxRows = 6;          ///< rows of the matrix micro-kernel, each a pack of 16 accumulators
 inline constexpr int kMaxAccumulators = 6;  ///< packs of accumulators that fit in registers
-inline constexpr int kGradientRows = 2;      ///< rows and taps of a weight gradient's tile
+inline constexpr int kGradientRows = 2;     ///< rows and taps of a weight gradient's tile
 inline constexpr int kGradientTaps = 3;
 
 // The compilers' builtins rather than <immintrin.h>, which alone costs a third of the umbrella header's compile time.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Registers of the AVX-512 kernels: 64 bytes, thirty-two of them; a pack of sixteen floats is one register, and a weight is
-// broadcast by the multiply-add that uses it.
+// Registers of the AVX-512 kernels: 64 bytes, thirty-two of them; a pack of sixteen floats is one register, and a
+// weight is broadcast by the multiply-add that uses it.
 struct Tag {};
 
 inline constexpr int kRegisterBytes = 64;
@@ -9,8 +9,8 @@ inline constexpr int kMaxAccumulators = 24;  ///< packs of accumulators that fit
 inline constexpr int kGradientRows = 4;      ///< rows and taps of a weight gradient's tile
 inline constexpr int kGradientTaps = 6;
 
-// The compilers' builtins rather than <immintrin.h>: see registers_avx2.inl. And GCC 12 takes the undefined pass-through of its
-// AVX-512 intrinsics for a variable that is used uninitialised, and warns in the user's program.
+// The compilers' builtins rather than <immintrin.h>: see registers_avx2.inl. And GCC 12 takes the undefined
+// pass-through of its AVX-512 intrinsics for a variable that is used uninitialised, and warns in the user's program.
 using FloatRegister = float __attribute__((vector_size(64)));
 using DoubleRegister = double __attribute__((vector_size(64)));
 using WordRegister = int __attribute__((vector_size(64)));

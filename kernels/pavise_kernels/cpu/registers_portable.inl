@@ -5,12 +5,13 @@
 struct Tag {};
 
 inline constexpr int kRegisterBytes = 16;
-inline constexpr int kMaxRows = 2;         ///< rows of the matrix micro-kernel, each a pack of 16 accumulators
-inline constexpr int kMaxAccumulators = 2; ///< packs of accumulators that fit in registers
-inline constexpr int kGradientRows = 1;      ///< rows and taps of a weight gradient's tile
+inline constexpr int kMaxRows = 2;          ///< rows of the matrix micro-kernel, each a pack of 16 accumulators
+inline constexpr int kMaxAccumulators = 2;  ///< packs of accumulators that fit in registers
+inline constexpr int kGradientRows = 1;     ///< rows and taps of a weight gradient's tile
 inline constexpr int kGradientTaps = 2;
 
-// On x86-64 (a processor without AVX2) each lane is a library call anyway: kept out of line, it leaves the kernels small.
+// On x86-64 (a processor without AVX2) each lane is a library call anyway: kept out of line, it leaves the kernels
+// small.
 #if defined(__x86_64__)
 #define PAVISE_PORTABLE_FMA [[gnu::noinline]]
 #else

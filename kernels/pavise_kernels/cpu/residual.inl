@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The sum at the end of a residual block, and the ReLU behind it, in one pass over memory. Element-wise, so that one image's
-// elements fill the vector as well as sixteen images do. Oracle: the gradient checks of tests/nn/layers_test.cpp.
+// The sum at the end of a residual block, and the ReLU behind it, in one pass over memory. Element-wise, so that one
+// image's elements fill the vector as well as sixteen images do. Oracle: the gradient checks of
+// tests/nn/layers_test.cpp.
 
 template <class T, int L>
 inline void add_values_lanes(const T* a, const T* b, T* y, std::int64_t n, bool relu) {

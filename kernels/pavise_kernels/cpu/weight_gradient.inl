@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Derivatives with respect to weights: the sums that cross the batch. Each kernel owns a tile of the result and walks over all
-// groups in order, so that the sum's order is fixed whatever the number of threads; lanes are added last.
+// Derivatives with respect to weights: the sums that cross the batch. Each kernel owns a tile of the result and walks
+// over all groups in order, so that the sum's order is fixed whatever the number of threads; lanes are added last.
 // Oracle: the naive loops of tests/kernels/weight_gradient_test.cpp.
 
 /// out[c][y+padding][x+padding] = in[c][y][x], zeros around: the border that the tiles below read.
@@ -24,11 +24,11 @@ void pad_image(Tag, const T* in, T* out, std::int64_t channels, std::int64_t hei
   }
 }
 
-/// dw[r][t] += sum over groups, points and lanes of dy[r][point] * x[offset[t] + point], for Rows x Taps of them. The first
-/// `skip_rows` and `skip_taps` are computed but not written: a ragged edge is covered by an overlapping tile.
+/// dw[r][t] += sum over groups, points and lanes of dy[r][point] * x[offset[t] + point], for Rows x Taps of them. The
+/// first `skip_rows` and `skip_taps` are computed but not written: a ragged edge is covered by an overlapping tile.
 template <class T, int Rows, int Taps>
-inline void weight_gradient_tile(const WeightGradientJob& job, const T* dy, const T* x, const std::int32_t* offset, T* dw,
-                                 std::int64_t dw_row, int skip_rows, int skip_taps) {
+inline void weight_gradient_tile(const WeightGradientJob& job, const T* dy, const T* x, const std::int32_t* offset,
+                                 T* dw, std::int64_t dw_row, int skip_rows, int skip_taps) {
   using P = Pack<T, 16>;
   P sum[Rows][Taps];
 #pragma GCC unroll 16
@@ -74,18 +74,20 @@ inline void weight_gradient_tile(const WeightGradientJob& job, const T* dy, cons
 /// Rows and taps of a weight gradient's tile, for whoever hands them out.
 inline std::pair<int, int> weight_gradient_tile_size(Tag) { return {kGradientRows, kGradientTaps}; }
 
-/// One tile of the weight gradient of a convolution: rows [row, row + R) and taps [tap, tap + C) of dw (rows, taps), where
-/// (R, C) is weight_gradient_tile_size. dy: [group][rows][OH][OW][16]; x: [group][padded input][16].
+/// One tile of the weight gradient of a convolution: rows [row, row + R) and taps [tap, tap + C) of dw (rows, taps),
+/// where (R, C) is weight_gradient_tile_size. dy: [group][rows][OH][OW][16]; x: [group][padded input][16].
 template <class T>
-void weight_gradient(Tag, const WeightGradientJob& job, const T* dy, const T* x, const std::vector<std::int32_t>& offset,
-                     T* dw, std::int64_t rows, std::int64_t row, std::int64_t tap) {
+void weight_gradient(Tag, const WeightGradientJob& job, const T* dy, const T* x,
+                     const std::vector<std::int32_t>& offset, T* dw, std::int64_t rows, std::int64_t row,
+                     std::int64_t tap) {
   const auto taps = static_cast<std::int64_t>(offset.size());
   const std::ptrdiff_t dy_row = job.out_height * job.out_width * 16;
   if (rows >= kGradientRows && taps >= kGradientTaps) {
     const std::int64_t r0 = std::min(row, rows - kGradientRows);
     const std::int64_t t0 = std::min(tap, taps - kGradientTaps);
-    weight_gradient_tile<T, kGradientRows, kGradientTaps>(job, dy + r0 * dy_row, x, offset.data() + t0, dw + r0 * taps + t0,
-                                                          taps, static_cast<int>(row - r0), static_cast<int>(tap - t0));
+    weight_gradient_tile<T, kGradientRows, kGradientTaps>(job, dy + r0 * dy_row, x, offset.data() + t0,
+                                                          dw + r0 * taps + t0, taps, static_cast<int>(row - r0),
+                                                          static_cast<int>(tap - t0));
     return;
   }
   for (std::int64_t r = row; r < std::min(rows, row + kGradientRows); ++r) {
@@ -142,8 +144,8 @@ inline void matrix_gradient_rows(const T* dy, std::int64_t groups, std::int64_t 
 }
 
 template <class T, int Rows>
-inline void matrix_gradient_remainder(std::int64_t left, const T* dy, std::int64_t groups, std::int64_t rows, const T* x,
-                                      T* dw, std::int64_t columns, int width) {
+inline void matrix_gradient_remainder(std::int64_t left, const T* dy, std::int64_t groups, std::int64_t rows,
+                                      const T* x, T* dw, std::int64_t columns, int width) {
   if constexpr (Rows > 0) {
     if (left == Rows) {
       matrix_gradient_rows<T, Rows>(dy, groups, rows, x, dw, columns, width);
@@ -154,8 +156,8 @@ inline void matrix_gradient_remainder(std::int64_t left, const T* dy, std::int64
 }
 
 /// Columns [16 tile, 16 tile + 16) of the weight gradient of a fully connected layer: dw[r][k] += sum over images of
-/// dy[r][image] * x[k][image]. The images of sixteen columns are transposed once into `scratch` (groups * 256 elements) and
-/// serve every row. dy: [group][rows][16], x: [group][columns][16], dw: (rows, columns).
+/// dy[r][image] * x[k][image]. The images of sixteen columns are transposed once into `scratch` (groups * 256 elements)
+/// and serve every row. dy: [group][rows][16], x: [group][columns][16], dw: (rows, columns).
 template <class T>
 void matrix_gradient(Tag, const T* dy, const T* x, std::int64_t groups, std::int64_t rows, std::int64_t columns,
                      std::int64_t tile, T* scratch, T* dw) {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // 3x3 convolution with stride 1 and padding 1 by Winograd's minimal filtering, F(4x4, 3x3) (Lavin and Gray 2016, "Fast
 // algorithms for convolutional neural networks"): a 6x6 tile of the input gives 4x4 outputs with 36 multiplications a
-// channel instead of 144. With the lanes innermost the transforms are plain arithmetic on packs. Its rounding error is about
-// ten times that of the direct sum (relative 1e-5). Oracle: the direct convolution, tests/kernels/winograd_test.cpp.
+// channel instead of 144. With the lanes innermost the transforms are plain arithmetic on packs. Its rounding error is
+// about ten times that of the direct sum (relative 1e-5). Oracle: the direct convolution,
+// tests/kernels/winograd_test.cpp.
 //
-// For a block of tiles: transform the input once; then, for each tile of rows, 36 small matrix products whose results go
-// through the output transform while they are still in the first-level cache.
+// For a block of tiles: transform the input once; then, for each tile of rows, 36 small matrix products whose results
+// go through the output transform while they are still in the first-level cache.
 
 /// B^T d for one line of six.
 template <class P>
@@ -122,8 +123,8 @@ inline void winograd_output(const WinogradShape& s, const float* sums, std::int6
 
 /// sums[t][r][xi] for the `tiles` input tiles and one tile of rows.
 template <int Rows>
-inline void winograd_products(int rows, const float* weight, const TapClass& taps, const float* v, std::int64_t channels,
-                              int tiles, int max_tiles, float* sums) {
+inline void winograd_products(int rows, const float* weight, const TapClass& taps, const float* v,
+                              std::int64_t channels, int tiles, int max_tiles, float* sums) {
   if constexpr (Rows > 1) {
     if (rows < Rows) {
       winograd_products<Rows - 1>(rows, weight, taps, v, channels, tiles, max_tiles, sums);
@@ -152,8 +153,8 @@ inline std::int64_t winograd_scratch(Tag, std::int64_t channels) {
 /// out (rows,H,W) = 3x3 convolution of in (channels,H,W), stride 1, padding 1, for one group. Weights as transformed by
 /// pack_winograd; `taps` holds 0, 1, ..., channels-1.
 template <class Array>
-void winograd_conv(Tag, const WinogradShape& s, const PackedWeights<Array>& weights, const TapClass& taps, const float* in,
-                   float* out, const Epilogue<float>& e, float* scratch, int lanes) {
+void winograd_conv(Tag, const WinogradShape& s, const PackedWeights<Array>& weights, const TapClass& taps,
+                   const float* in, float* out, const Epilogue<float>& e, float* scratch, int lanes) {
   const std::int64_t tiles_x = (s.width + 3) / 4;
   const std::int64_t total = (s.height + 3) / 4 * tiles_x;
   const int block = winograd_block(s.channels);

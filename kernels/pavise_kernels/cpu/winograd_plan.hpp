@@ -14,17 +14,18 @@ struct WinogradShape {
   std::int64_t channels, rows, height, width;
 };
 
-/// Whether F(4x4, 3x3) serves this convolution: from its shape alone, so that an image's bits never depend on timing. Both
-/// directions need enough channels for the transforms to pay, and tiles of 4x4 that do not waste much of the image.
+/// Whether F(4x4, 3x3) serves this convolution: from its shape alone, so that an image's bits never depend on timing.
+/// Both directions need enough channels for the transforms to pay, and tiles of 4x4 that do not waste much of the
+/// image.
 inline bool uses_winograd(const ConvGeometry& g) {
   const auto rounded = [](std::int64_t n) { return (n + 3) / 4 * 4; };
-  return g.kernel_height == 3 && g.kernel_width == 3 && g.stride == 1 && g.padding == 1 && g.dilation == 1 && g.groups == 1 &&
-         g.in_channels >= 32 && g.out_channels >= 32 &&
+  return g.kernel_height == 3 && g.kernel_width == 3 && g.stride == 1 && g.padding == 1 && g.dilation == 1 &&
+         g.groups == 1 && g.in_channels >= 32 && g.out_channels >= 32 &&
          10 * rounded(g.in_height) * rounded(g.in_width) <= 14 * g.in_height * g.in_width;
 }
 
-/// Transforms and packs weights (O,C,3,3): U = G g G^T in double, for each tile of rows [36][channel][row]. `backward`: for
-/// the derivative with respect to the input, with rows C, channels O and the kernel turned by 180 degrees.
+/// Transforms and packs weights (O,C,3,3): U = G g G^T in double, for each tile of rows [36][channel][row]. `backward`:
+/// for the derivative with respect to the input, with rows C, channels O and the kernel turned by 180 degrees.
 template <class T, class Array, class Parallel>
 void pack_winograd(const ConvGeometry& g, bool backward, const T* weight, std::int64_t max_rows, bool fixed_width,
                    PackedWeights<Array>& packed, const Parallel& parallel) {
@@ -38,7 +39,7 @@ void pack_winograd(const ConvGeometry& g, bool backward, const T* weight, std::i
     const RowTile& tile = packed.tiles[static_cast<std::size_t>(i)];
     const std::int64_t width = fixed_width ? max_rows : tile.rows;
     T* out = packed.data.data() + tile.at;
-    const auto line = [](double a, double b, double c, double (&u)[6]) {
+    const auto line = [](double a, double b, double c, double(&u)[6]) {
       u[0] = a / 4;
       u[1] = -(a + b + c) / 6;
       u[2] = -(a - b + c) / 6;
