@@ -8,7 +8,7 @@
 int main(int argc, char** argv) {
   CLI::App app("Trains neural networks that withstand adversarial inputs, attacks them, and reports.", "pavise");
   app.set_version_flag("--version", "pavise " + std::string(pavise::kVersion));
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);
   app.get_formatter()->column_width(36);
   const std::string command = pavise::program::command_line(argc, argv);
   pavise::program::add_train(app, command);
@@ -16,6 +16,10 @@ int main(int argc, char** argv) {
   pavise::program::add_report(app);
   try {
     app.parse(argc, argv);
+    if (app.get_subcommands().empty()) {
+      std::cerr << app.help();
+      return 2;
+    }
   } catch (const CLI::ParseError& e) {
     return app.exit(e);
   } catch (const std::exception& e) {

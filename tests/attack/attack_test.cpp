@@ -2,6 +2,7 @@
 // FGSM, BIM and PGD: exact answers on linear models, and what must hold on any.
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -76,6 +77,13 @@ std::vector<std::int32_t> predictions(const pv::nn::Model& model, const pv::Tens
   std::vector<std::int32_t> out;
   const std::vector<std::int32_t> any(static_cast<std::size_t>(images.shape()[0]), 0);
   return attack::run(attack::fgsm(attack::linf(0)), model, images, any).clean_prediction;
+}
+
+/// The same for images in the threat's box.
+std::vector<std::int32_t> predictions_in(const Threat& threat, const pv::nn::Model& model,
+                                         const pv::Tensor<float>& images) {
+  const std::vector<std::int32_t> any(static_cast<std::size_t>(images.shape()[0]), 0);
+  return attack::run(attack::fgsm(threat.with_epsilon(0)), model, images, any).clean_prediction;
 }
 
 /// Linear, batch normalisation, ReLU, Linear on 16 pixels of drawn data, trained for a moment.
@@ -411,6 +419,61 @@ TEST_CASE("attacks: what cannot be attacked is refused in words") {
   CHECK_THROWS_AS(attack::run(pgd, model, random_images(3, {1, 5, 3}), labels), pv::ShapeError);
   CHECK_THROWS_AS(attack::Pgd(attack::linf(0.1), {.steps = 0}), pv::ValueError);
   CHECK_THROWS_AS(attack::Pgd(attack::linf(0.1), {.step_size = -1}), pv::ValueError);
+}
+
+TEST_CASE("attacks: logits that are not numbers are no classification, clean or adversarial") {
+  auto model = linear_model();
+  const auto images = random_images(21);
+  const std::vector<std::int32_t> labels(21, 0);
+  for (float& b : model.parameters()["fc.bias"].edit()) {
+    b = std::nanf("");
+  }
+  const auto result = attack::run(attack::Pgd(attack::l2(0.1)), model, images, labels, {.restarts = 2});
+  CHECK(result.clean_correct == 0);
+  CHECK(result.robust_correct == 0);
+  const auto targeted = attack::run(attack::Pgd(attack::l2(0.1), {.targeted = true}), model, images, labels);
+  CHECK(targeted.robust_correct == 21);  // no target is reached
+}
+
+TEST_CASE("attacks: a pixel on the wall of a box that no float hits exactly is inside") {
+  const auto model = linear_model();
+  for (const double low : {0.7, 0.3}) {
+    const Threat threat(Norm::linf, 0.05, low, low + 0.2);
+    auto images = random_images(3);
+    for (float& v : images) {
+      v = static_cast<float>(v < 0.5f ? threat.low : threat.high);
+    }
+    const auto result = attack::run(attack::Pgd(threat), model, images, predictions_in(threat, model, images));
+    CHECK(result.clean_correct == 3);
+    // What the attack returned may be attacked again.
+    CHECK_NOTHROW(attack::run(attack::Pgd(threat), model, result.adversarial, result.prediction));
+  }
+}
+
+TEST_CASE("attacks: progress adds up to images times restarts that there are") {
+  const auto& t = trained();
+  for (const bool random : {true, false}) {
+    for (const bool stop : {true, false}) {
+      CAPTURE(random);
+      CAPTURE(stop);
+      std::atomic<std::int64_t> done{0};
+      const attack::RunOptions options{
+          .restarts = 5, .stop_at_success = stop, .progress = [&](std::int64_t n) { done += n; }};
+      const auto result = attack::run(attack::Pgd(attack::linf(0.1), {.steps = 3, .random_start = random}), t.model,
+                                      t.train.first(60), options);
+      CHECK(result.clean_correct < 60);
+      CHECK(done == 60 * (random ? 5 : 1));
+    }
+  }
+}
+
+TEST_CASE("attacks: no images are no work") {
+  const auto result = attack::run(attack::Pgd(attack::linf(0.1)), linear_model(), pv::Tensor<float>({0, 1, 3, 5}), {});
+  CHECK(result.size() == 0);
+  CHECK(result.robust_correct == 0);
+  CHECK(result.forward_passes == 0);
+  const auto set = trained().train.first(0);
+  CHECK(attack::run(attack::Pgd(attack::linf(0.1)), trained().model, set).size() == 0);
 }
 
 TEST_CASE("attacks: names, defaults and Kurakin's number of steps") {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -185,6 +186,39 @@ TEST_CASE("step: along the sign, the gradient, the largest coordinate") {
                                   : norm == Norm::l2 ? 0.1 * g[e] / norm_of(Norm::l2, g)
                                                      : (e == largest ? 0.1 * sign : 0.0);
           CHECK(d[e] == doctest::Approx(expected).epsilon(1e-5).scale(1));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE(
+    "step: a gradient that is not finite moves nothing out of the ball, a small one moves as far as a large one") {
+  constexpr std::int64_t kN = 9;
+  const double inf = std::numeric_limits<double>::infinity();
+  for (const int lanes : {16, 1}) {
+    CAPTURE(lanes);
+    Group center(kN, lanes), gradient(kN, lanes);
+    center.fill([](auto lane, auto e) { return draw(3, lane, e, 0.3, 0.7); });
+    for (const Norm norm : {Norm::linf, Norm::l2, Norm::l1}) {
+      CAPTURE(std::string(pv::attack::norm_name(norm)));
+      const Threat threat(norm, 0.1);
+      for (const double bad : {std::nan(""), inf, -inf}) {
+        CAPTURE(bad);
+        gradient.fill([&](auto lane, auto e) { return e == 4 ? bad : draw(4, lane, e, -1, 1); });
+        Group x = center;
+        pv::attack::step(threat, x.data(), gradient.data(), center.data(), kN, lanes, 0.05);
+        for (int lane = 0; lane < lanes; ++lane) {
+          CHECK(norm_of(norm, minus(x.image(lane), center.image(lane))) <= 0.1 + 1e-6);
+        }
+      }
+      for (const double size : {1e-30, 1e-10, 1e10, 1e30}) {
+        CAPTURE(size);
+        gradient.fill([&](auto lane, auto e) { return size * draw(4, lane, e, -1, 1); });
+        Group x = center;
+        pv::attack::step(threat, x.data(), gradient.data(), center.data(), kN, lanes, 0.05);
+        for (int lane = 0; lane < lanes; ++lane) {
+          CHECK(norm_of(norm, minus(x.image(lane), center.image(lane))) == doctest::Approx(0.05).epsilon(1e-4));
         }
       }
     }

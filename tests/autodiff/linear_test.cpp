@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <numeric>
 #include <vector>
 
@@ -84,6 +85,45 @@ TEST_CASE("weights: nothing is recorded for parameters unless the pass asks for 
     CHECK(g == 0);
   }
   CHECK(tape.input_gradient(x)[0] == 1 + 4);
+}
+
+TEST_CASE("weights: a layer without outputs, or without inputs, touches nothing") {
+  for (const int lanes : {16, 1}) {
+    Layer none({0, 3, 3, 3}, {0});
+    Layer empty({2, 0, 3, 3}, {2});
+    Tape<float> tape;
+    tape.begin(1, lanes, Mode::training, lanes == 16);
+    auto x = tape.input({3, 5, 5}, true);
+    std::fill_n(x.data(), x.size() * lanes, 1.0f);
+    const auto y = conv2d(x, tape.parameter(none.weight), tape.parameter(none.bias), {.padding = 1});
+    CHECK(y.size() == 0);
+    const auto behind = tape.input({64});
+    std::fill_n(tape.node(behind).value, 64 * lanes, 7.0f);
+    const auto again = conv2d(x, tape.parameter(none.weight), tape.parameter(none.bias), {.padding = 1});
+    tape.backward(again);
+    const auto* dx = tape.input_gradient(x);
+    CHECK(std::all_of(dx, dx + x.size() * lanes, [](float v) { return v == 0; }));
+    CHECK(std::all_of(behind.data(), behind.data() + 64 * lanes, [](float v) { return v == 7; }));
+
+    const auto of_nothing = tape.input({0, 5, 5}, true);
+    const auto z = conv2d(of_nothing, tape.parameter(empty.weight), tape.parameter(empty.bias));
+    CHECK(z.shape() == Shape{2, 3, 3});
+    tape.backward(z);
+    CHECK(std::all_of(z.data(), z.data() + z.size() * lanes, [](float v) { return v == 0; }));
+  }
+}
+
+TEST_CASE("conv2d: one image in double, whose end is that of its memory") {
+  pavise::ParameterStore<double> store;
+  auto& weight = store.add("weight", {1, 1, 1, 1}, {});
+  store.allocate(0);
+  weight.edit()[0] = 2;
+  Tape<double> tape;
+  tape.begin(1, 1);
+  auto x = tape.input({1, 1, 1 << 20});
+  std::fill_n(x.data(), x.size(), 1.0);
+  const auto y = conv2d(x, tape.parameter(weight), {});
+  CHECK(y.data()[(1 << 20) - 1] == 2);
 }
 
 TEST_CASE("weights: refuses what does not fit") {

@@ -75,8 +75,8 @@ class RandomSequence {
     }
     return block_[next_++];
   }
-  /// Uniform in (0,1): the centre of one of 2^24 cells, so that neither 0 nor 1 occurs.
-  double uniform() { return (static_cast<double>(word() >> 8) + 0.5) * 0x1p-24; }
+  /// Uniform in (0,1): the centre of one of 2^23 cells, so that neither 0 nor 1 occurs.
+  double uniform() { return (static_cast<double>(word() >> 9) + 0.5) * 0x1p-23; }
   double uniform(double low, double high) { return low + (high - low) * uniform(); }
   /// Uniform in {0, ..., n-1}, without bias (rejection); n >= 1.
   std::uint32_t below(std::uint32_t n) {
