@@ -87,10 +87,23 @@ template <class T, int L>
 inline void l2_step_lanes(T* x, const T* gradient, const T* center, std::int64_t n, T alpha, T epsilon, T low, T high) {
   using P = Pack<T, L>;
   if (gradient != nullptr) {
-    const P norm = norm2<T, L>(gradient, n);
-    const P scale = P::broadcast(alpha) / (norm + P::broadcast(T(1e-12)));
+    // Relative to its largest element a gradient of any size has a norm: saturated networks have very small ones.
+    P largest = P::broadcast(T{0});
     for (std::int64_t i = 0; i < n * L; i += L) {
-      fma(P::load(gradient + i), scale, P::load(x + i)).store(x + i);
+      largest = max(abs(P::load(gradient + i)), largest);
+    }
+    const P inverse = P::broadcast(T{1}) / largest;
+    P sum = P::broadcast(T{0});
+    for (std::int64_t i = 0; i < n * L; i += L) {
+      const P g = P::load(gradient + i) * inverse;
+      sum = fma(g, g, sum);
+    }
+    // Without a direction (all zero, infinite, NaN) the image stays.
+    const auto moves = P::broadcast(std::numeric_limits<T>::infinity()) > sum;
+    const P scale = P::broadcast(alpha) / sqrt(sum);
+    for (std::int64_t i = 0; i < n * L; i += L) {
+      const P v = P::load(x + i);
+      select(moves, fma(P::load(gradient + i) * inverse, scale, v), v).store(x + i);
     }
   }
   l2_project_lanes<T, L>(x, center, n, epsilon, low, high);
