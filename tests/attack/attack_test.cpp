@@ -452,6 +452,12 @@ TEST_CASE("attacks: a pixel on the wall of a box that no float hits exactly is i
 
 TEST_CASE("attacks: progress adds up to images times restarts that there are") {
   const auto& t = trained();
+  const auto set = t.train.first(60);
+  const auto images = attack::to_tensor(set);
+  std::vector<std::int32_t> labels(set.labels().begin(), set.labels().end());
+  for (std::size_t i = 0; i < 7; ++i) {
+    labels[i] = 1 - labels[i];  // wrong from the start
+  }
   for (const bool random : {true, false}) {
     for (const bool stop : {true, false}) {
       CAPTURE(random);
@@ -460,7 +466,7 @@ TEST_CASE("attacks: progress adds up to images times restarts that there are") {
       const attack::RunOptions options{
           .restarts = 5, .stop_at_success = stop, .progress = [&](std::int64_t n) { done += n; }};
       const auto result = attack::run(attack::Pgd(attack::linf(0.1), {.steps = 3, .random_start = random}), t.model,
-                                      t.train.first(60), options);
+                                      images, labels, options);
       CHECK(result.clean_correct < 60);
       CHECK(done == 60 * (random ? 5 : 1));
     }

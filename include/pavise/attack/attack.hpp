@@ -53,7 +53,8 @@ class Attack {
   /// Whether restarts differ: without a random start there is nothing to gain from a second one.
   virtual bool random() const { return true; }
 
-  /// Perturbs group `group` of `clean` into `adversarial`, [size][lanes] of that group. Evaluation mode throughout.
+  /// Perturbs group `group` of `clean` into `adversarial`, [size][lanes] of that group (with one lane, and room for
+  /// fifteen elements behind it). Evaluation mode throughout.
   virtual void perturb_group(const nn::Model& model, const LaneBatch<float>& clean, std::int64_t group,
                              float* adversarial, const Seed& seed, Passes& passes) const = 0;
 
@@ -90,7 +91,7 @@ struct RunOptions {
   std::int64_t restarts = 1;
   std::uint64_t seed = 0;
   bool stop_at_success = true;  ///< further restarts only for images that stand; else all, and the largest loss wins
-  /// Called with the images (times restarts) newly done, by any thread.
+  /// Called with the images (times restarts; without a random start there is one) newly done, by any thread.
   std::function<void(std::int64_t images)> progress = {};
 };
 
@@ -164,9 +165,11 @@ inline Result run(const Attack& attack, const nn::Model& model, const Tensor<flo
           " restarts, expected 1 to 65535");
   const Shape shape(images.shape().begin() + 1, 3);
   const auto& threat = attack.threat();
+  const auto low = static_cast<float>(threat.low);  // the walls as the attacks' steps round them
+  const auto high = static_cast<float>(threat.high);
   for (const float v : images) {
-    require(v >= threat.low && v <= threat.high, attack.name(), ": a pixel is ", v, ", outside the declared box [",
-            threat.low, ",", threat.high, "]; images are given before normalisation");
+    require(v >= low && v <= high, attack.name(), ": a pixel is ", v, ", outside the declared box [", threat.low, ",",
+            threat.high, "]; images are given before normalisation");
   }
   const auto count = static_cast<std::size_t>(n);
   Result result;
@@ -178,6 +181,11 @@ inline Result run(const Attack& attack, const nn::Model& model, const Tensor<flo
   result.restart.assign(count, -1);
   std::vector<float> best_loss(count, -std::numeric_limits<float>::infinity());
   Passes passes;
+  const std::int64_t restarts = attack.random() ? options.restarts : 1;
+  // Logits with a NaN are no classification: neither a correct one, nor a target reached.
+  const auto succeeds = [&](std::int32_t prediction, float confidence, std::int32_t label) {
+    return (prediction == label && !std::isnan(confidence)) == attack.targeted();
+  };
 
   const auto pack = [&](std::span<const detail::Item> items, int lanes) {
     LaneBatch<float> batch(shape, static_cast<std::int64_t>(items.size()), lanes);
@@ -207,7 +215,7 @@ inline Result run(const Attack& attack, const nn::Model& model, const Tensor<flo
       const auto i = static_cast<std::size_t>(first + lane);
       result.clean_prediction[i] = outcome.prediction[static_cast<std::size_t>(lane)];
       result.clean_confidence[i] = outcome.confidence[static_cast<std::size_t>(lane)];
-      result.success[i] = (result.clean_prediction[i] == labels[i]) == attack.targeted();
+      result.success[i] = succeeds(result.clean_prediction[i], result.clean_confidence[i], labels[i]) ? 1 : 0;
     }
   });
   result.prediction = result.clean_prediction;
@@ -220,10 +228,9 @@ inline Result run(const Attack& attack, const nn::Model& model, const Tensor<flo
   }
   result.clean_correct = static_cast<std::int64_t>(pending.size());
   if (options.progress) {
-    options.progress((n - result.clean_correct) * options.restarts);
+    options.progress((n - result.clean_correct) * restarts);
   }
 
-  const std::int64_t restarts = attack.random() ? options.restarts : 1;
   const std::int64_t wanted = 16 * static_cast<std::int64_t>(thread_count());
   for (std::int64_t next = 0; next < restarts && !pending.empty();) {
     // Few images left: several restarts of each fill the lanes.
@@ -266,7 +273,7 @@ inline Result run(const Attack& attack, const nn::Model& model, const Tensor<flo
     std::vector<std::int64_t> standing;
     for (std::size_t at = 0; at < items.size(); ++at) {
       const auto i = static_cast<std::size_t>(items[at].image);
-      const bool success = (outcomes[at].prediction == labels[i]) == attack.targeted();
+      const bool success = succeeds(outcomes[at].prediction, outcomes[at].confidence, labels[i]);
       const float loss = attack.targeted() ? -outcomes[at].loss : outcomes[at].loss;
       const bool better = success != (result.success[i] != 0) ? success : loss > best_loss[i];
       if (better && !(options.stop_at_success && result.success[i] != 0)) {
