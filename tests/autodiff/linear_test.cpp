@@ -113,17 +113,19 @@ TEST_CASE("weights: a layer without outputs, or without inputs, touches nothing"
   }
 }
 
-TEST_CASE("conv2d: one image in double, whose end is that of its memory") {
+// The last window's vector of points begins at the last element: fifteen doubles further is more than a cache line.
+TEST_CASE("conv2d: one image in double, at the end of its memory") {
   pavise::ParameterStore<double> store;
-  auto& weight = store.add("weight", {1, 1, 1, 1}, {});
+  auto& weight = store.add("weight", {1, 1, 3, 3}, {});
   store.allocate(0);
   weight.edit()[0] = 2;
   Tape<double> tape;
   tape.begin(1, 1);
-  auto x = tape.input({1, 1, 1 << 20});
+  auto x = tape.input({1, 512, 512});
   std::fill_n(x.data(), x.size(), 1.0);
-  const auto y = conv2d(x, tape.parameter(weight), {});
-  CHECK(y.data()[(1 << 20) - 1] == 2);
+  const auto y = conv2d(x, tape.parameter(weight), {}, {.padding = 1});
+  CHECK(y.data()[0] == 0);
+  CHECK(y.data()[512 * 512 - 1] == 2);
 }
 
 TEST_CASE("weights: refuses what does not fit") {

@@ -266,7 +266,7 @@ Var<T> linear_map(const char* name, Var<T> x, Var<T> weight, Var<T> bias, const 
   tape.on_backward(y, [=](Tape<T>& t) {
     mask_own_gradient(t, y);
     const T* dy = t.gradient(y);
-    if (t.needs_gradient(bias)) {
+    if (t.needs_gradient(bias) && bias.size() > 0) {
       add_bias_gradient(t, bias, dy, y.size(), y.size() / bias.size());
     }
     if (t.needs_gradient(weight)) {

@@ -74,11 +74,11 @@ class Parameter {
       }
     }
     if (found == nullptr) {
-      operators_.push_back(std::make_unique<LinearOperator<T>>());
-      found = operators_.back().get();
-      found->kind = kind;
-      found->geometry = geometry;
-      make_plan(*found);
+      auto made = std::make_unique<LinearOperator<T>>();
+      made->kind = kind;
+      made->geometry = geometry;
+      make_plan(*made);
+      found = operators_.emplace_back(std::move(made)).get();
     }
     const std::uint64_t version = version_->load();
     const kernels::Isa isa = kernels::isa();

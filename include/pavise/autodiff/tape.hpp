@@ -156,7 +156,8 @@ class Tape {
     return v;
   }
 
-  /// An input whose values lie elsewhere, [group][size][lanes]; they must outlive the pass.
+  /// An input whose values lie elsewhere, [group][size][lanes]; they must outlive the pass. Of a single image (one
+  /// lane) fifteen elements behind the last may be read: the room must be there.
   Var<T> view(Shape shape, T* values, bool watch = false) {
     Node n;
     n.name = "input";
@@ -252,6 +253,7 @@ class Tape {
   /// of parameters add up.
   void backward(Var<T> out, const T* seed = nullptr) {
     require(needs_gradient(out), "backward: ", node(out).name, " does not depend on anything that is watched");
+    require(!node(out).shared, "backward: ", node(out).name, " is a parameter, expected a value with lanes");
     if (differentiated_) {
       arena_.rewind(after_forward_);
     } else {
@@ -297,6 +299,7 @@ class Tape {
  private:
   Var<T> push(const Node& n) {
     nodes_.push_back(n);
+    differentiated_ = false;  // its memory lies behind the gradients of an earlier backward
     return Var<T>(this, static_cast<std::int32_t>(nodes_.size()) - 1);
   }
   Var<T> append(const char* name, Shape shape, bool shared) {

@@ -14,7 +14,7 @@ namespace pavise {
 
 /// A bump allocator: memory is handed out in order and given back all at once, by rewinding to a mark. After the first
 /// pass through a network the blocks are there and nothing is allocated any more; what a thread touches stays in its
-/// cache. One cache line behind every allocation may be read (kernels load whole registers). Not thread-safe: each
+/// cache. Two cache lines behind every allocation may be read (kernels load whole packs). Not thread-safe: each
 /// thread has its own.
 class Arena {
  public:
@@ -74,7 +74,7 @@ class Arena {
 
   struct Block {  // uninitialised: a vector would zero it
     explicit Block(std::size_t n)
-        : bytes(static_cast<std::byte*>(::operator new(n + kAlignment, std::align_val_t(kAlignment)))), n(n) {}
+        : bytes(static_cast<std::byte*>(::operator new(n + 2 * kAlignment, std::align_val_t(kAlignment)))), n(n) {}
     Block(Block&& other) noexcept : bytes(std::exchange(other.bytes, nullptr)), n(std::exchange(other.n, 0)) {}
     Block& operator=(Block&&) = delete;
     ~Block() { ::operator delete(bytes, std::align_val_t(kAlignment)); }

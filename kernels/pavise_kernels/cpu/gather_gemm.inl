@@ -282,6 +282,9 @@ inline std::int64_t tile_rows(Tag, int lanes) { return lanes == 16 ? kMaxRows : 
 template <class T, class Array>
 void gather_gemm(Tag, const GatherPlan& plan, const PackedWeights<Array>& weights, const T* in, T* out,
                  const Epilogue<T>& e, int lanes) {
+  if (plan.rows == 0) {
+    return;
+  }
   for (std::int64_t group = 0; group < plan.channel_groups; ++group) {
     const T* packed = weights.data.data() + group * weights.group_size;
     const T* group_in = in + group * plan.in_group * lanes;
