@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Every kernel: what they build on first, and the others, which do not build on each other. Included by cpu.hpp once
-// for each instruction set, inside that set's namespace.
+// Every kernel, after what it builds on (winograd.inl on gather_gemm.inl, matmul.inl on broadcast.inl). Included by
+// cpu.hpp once for each instruction set, inside that set's namespace.
 #include "pavise_kernels/cpu/pack.inl"
 //
 #include "pavise_kernels/cpu/math.inl"
