@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// All of the CPU library. What needs another library is opted into: io/safetensors.hpp and io/model_file.hpp
-// (nlohmann-json), data/image_folder.hpp and data/catalog.hpp (stb_image), report/html.hpp (nlohmann-json).
+// What most programs need. Opted into, since it needs another library: io/safetensors.hpp and io/model_file.hpp
+// (nlohmann-json), data/image_folder.hpp and data/catalog.hpp (stb_image), report/html.hpp (nlohmann-json); and, to keep
+// programs quick to compile: defend/defend.hpp (all defences by name), data/cifar.hpp, data/npy.hpp.
 #pragma once
 
 #include "pavise/attack/attack.hpp"
@@ -9,13 +10,11 @@
 #include "pavise/autodiff/autodiff.hpp"
 #include "pavise/core/random.hpp"
 #include "pavise/core/version.hpp"
-#include "pavise/data/cifar.hpp"
 #include "pavise/data/idx.hpp"
 #include "pavise/data/label_noise.hpp"
 #include "pavise/data/loader.hpp"
-#include "pavise/data/npy.hpp"
 #include "pavise/data/synthetic.hpp"
-#include "pavise/defend/defend.hpp"
+#include "pavise/defend/adversarial_training.hpp"
 #include "pavise/evaluate/interval.hpp"
 #include "pavise/nn/models.hpp"
 #include "pavise/optim/optimizer.hpp"

@@ -78,14 +78,14 @@ const LinearOperator<T>& operator_of(Var<T> weight, OperatorKind<T> kind, const 
       &pack_operator<T>);
 }
 
-/// apply_operator for Winograd's algorithm.
-inline void apply_winograd(Tape<float>& tape, const LinearOperator<float>& op, const float* x, float* y,
-                           const kernels::Epilogue<float>& e) {
+/// apply_operator for Winograd's algorithm. A template, so that only programs with convolutions compile it; T is float.
+template <class T>
+void apply_winograd(Tape<T>& tape, const LinearOperator<T>& op, const T* x, T* y, const kernels::Epilogue<T>& e) {
   const int lanes = tape.lanes();
   const kernels::WinogradShape shape{op.plan.taps, op.plan.rows, op.geometry.in_height, op.geometry.in_width};
   const std::int64_t points = shape.height * shape.width * lanes;
   tape.each_group([&](std::int64_t g) {
-    thread_local AlignedVector<float> scratch;
+    thread_local AlignedVector<T> scratch;
     kernels::run([&](auto isa) {
       scratch.resize(static_cast<std::size_t>(winograd_scratch(isa, shape.channels) * lanes) + 16);
       auto epilogue = e;
