@@ -5,6 +5,7 @@
 #include <cstring>
 #include <span>
 
+#include "pavise/core/error.hpp"
 #include "pavise/core/parallel.hpp"
 #include "pavise/core/philox.hpp"
 #include "pavise_kernels/cpu/cpu.hpp"
