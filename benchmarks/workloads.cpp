@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "pavise/attack/pgd.hpp"
+#include "pavise/attack/run.hpp"
 #include "pavise/core/random.hpp"
 #include "pavise/nn/models.hpp"
 #include "pavise/optim/optimizer.hpp"

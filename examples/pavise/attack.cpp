@@ -8,6 +8,7 @@
 
 #include "common.hpp"
 #include "pavise/attack/pgd.hpp"
+#include "pavise/attack/run.hpp"
 #include "pavise/data/catalog.hpp"
 #include "pavise/io/model_file.hpp"
 #include "pavise/report/progress.hpp"

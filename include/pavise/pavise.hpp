@@ -6,6 +6,7 @@
 
 #include "pavise/attack/attack.hpp"
 #include "pavise/attack/pgd.hpp"
+#include "pavise/attack/run.hpp"
 #include "pavise/attack/threat.hpp"
 #include "pavise/autodiff/autodiff.hpp"
 #include "pavise/core/random.hpp"

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "pavise/attack/pgd.hpp"
+#include "pavise/attack/run.hpp"
 #include "pavise/core/parallel.hpp"
 #include "pavise/data/synthetic.hpp"
 #include "pavise/defend/adversarial_training.hpp"
@@ -196,7 +197,7 @@ TEST_CASE("any model: the result does not depend on neighbours, order, threads o
       CHECK(same_row(r.adversarial, i, reference.adversarial, j));
       CHECK(r.prediction[a] == reference.prediction[b]);
       CHECK(r.success[a] == reference.success[b]);
-      CHECK(r.restart[a] == reference.restart[b]);
+      CHECK(r.attempt[a] == reference.attempt[b]);
       CHECK(std::memcmp(&r.confidence[a], &reference.confidence[b], 4) == 0);
     };
     for (const int threads : {1, 2, 3}) {
@@ -325,7 +326,7 @@ TEST_CASE("any model: what an attack reports is so") {
     }
     CHECK(distance <= 0.06f + 1e-6f);
     CHECK(r.distance[k] == doctest::Approx(distance));
-    CHECK((r.restart[k] == -1) == (r.clean_prediction[k] != t.train.label(i)));
+    CHECK((r.attempt[k] == -1) == (r.clean_prediction[k] != t.train.label(i)));
   }
   CHECK(robust == r.robust_correct);
   std::int64_t reported = 0;
@@ -405,9 +406,10 @@ TEST_CASE("attacks: what cannot be attacked is refused in words") {
   const std::vector<std::int32_t> labels{0, 1, 0};
   const attack::Pgd pgd(attack::linf(0.1));
   images[7] = 1.5f;
-  CHECK_THROWS_WITH_AS(attack::run(pgd, model, images, labels),
-                       "pgd: a pixel is 1.5, outside the declared box [0,1]; images are given before normalisation",
-                       pv::ValueError);
+  CHECK_THROWS_WITH_AS(
+      attack::run(pgd, model, images, labels),
+      "pgd: a pixel of image 0 is 1.5, outside the declared box [0,1]; images are given before normalisation",
+      pv::ValueError);
   images[7] = std::nanf("");
   CHECK_THROWS_AS(attack::run(pgd, model, images, labels), pv::ValueError);
   images[7] = 0.5f;
@@ -421,18 +423,24 @@ TEST_CASE("attacks: what cannot be attacked is refused in words") {
   CHECK_THROWS_AS(attack::Pgd(attack::linf(0.1), {.step_size = -1}), pv::ValueError);
 }
 
-TEST_CASE("attacks: logits that are not numbers are no classification, clean or adversarial") {
+TEST_CASE("attacks: a model that gives NaN is refused, and NaN is never a success") {
   auto model = linear_model();
   const auto images = random_images(21);
   const std::vector<std::int32_t> labels(21, 0);
-  for (float& b : model.parameters()["fc.bias"].edit()) {
-    b = std::nanf("");
-  }
-  const auto result = attack::run(attack::Pgd(attack::l2(0.1)), model, images, labels, {.restarts = 2});
-  CHECK(result.clean_correct == 0);
-  CHECK(result.robust_correct == 0);
-  const auto targeted = attack::run(attack::Pgd(attack::l2(0.1), {.targeted = true}), model, images, labels);
-  CHECK(targeted.robust_correct == 21);  // no target is reached
+  const attack::Classifier broken("broken", model.input_shape(), 2, [&](pv::Var<float> x) {
+    return pv::pointwise(
+        "broken", model(x),
+        [](auto in, auto out) {
+          for (std::size_t i = 0; i < in.size(); ++i) {
+            out[i] = in[i] > 1e30f ? in[i] : std::nanf("");
+          }
+        },
+        [](auto, auto, auto, auto) {});
+  });
+  CHECK_THROWS_AS(attack::run(attack::Pgd(attack::l2(0.1)), broken, images, labels), pv::ValueError);
+  CHECK_FALSE(attack::fooled({.prediction = 1, .finite = false}, 0, false));
+  CHECK_FALSE(attack::fooled({.prediction = 1, .finite = false}, 1, true));
+  CHECK(attack::fooled({.prediction = 1}, 0, false));
 }
 
 TEST_CASE("attacks: a pixel on the wall of a box that no float hits exactly is inside") {

@@ -46,7 +46,7 @@ class Pgd : public Attack {
   bool targeted() const override { return options_.targeted; }
   bool random() const override { return options_.random_start; }
 
-  void perturb_group(const nn::Model& model, const LaneBatch<float>& clean, std::int64_t group, float* adversarial,
+  void perturb_group(const Classifier& model, const LaneBatch<float>& clean, std::int64_t group, float* adversarial,
                      const Seed& seed, Passes& passes) const override {
     const std::int64_t n = clean.size();
     const int lanes = clean.lanes();
@@ -54,19 +54,24 @@ class Pgd : public Attack {
     auto& tape = thread_tape<float>();
     tape.begin(clean.valid(group), lanes);
     start(clean, group, adversarial, seed, tape);
+    const Loss cross_entropy_loss = [](Var<float> logits, const std::int32_t* labels) {
+      return cross_entropy(logits, labels);
+    };
+    Answer answer;
     const double alpha = options_.targeted ? -options_.step_size : options_.step_size;
     for (std::int64_t i = 0; i < options_.steps; ++i) {
-      const TapeScope<float> scope(tape);
-      const Var<float> x = tape.view(clean.shape(), adversarial, true);
-      const Var<float> logits = model(x);
-      const Var<float> loss =
-          options_.loss ? options_.loss(logits, clean.labels(group)) : cross_entropy(logits, clean.labels(group));
-      tape.backward(loss);
-      step(threat(), adversarial, tape.input_gradient(x), center, n, lanes, alpha,
-           static_cast<float>(options_.l1_sparsity));
+      const float* gradient = query(model, adversarial, clean.valid(group), lanes, clean.labels(group),
+                                    options_.loss ? options_.loss : cross_entropy_loss, true,
+                                    {.seed = seed.seed + seed.iteration,
+                                     .ids = clean.ids(group),
+                                     .restarts = clean.restarts(group),
+                                     .numbers = nullptr,
+                                     .number = i},
+                                    answer);
+      step(threat(), adversarial, gradient, center, n, lanes, alpha, static_cast<float>(options_.l1_sparsity));
     }
-    passes.forward += options_.steps * clean.valid(group);
-    passes.backward += options_.steps * clean.valid(group);
+    passes.forward += options_.steps * model.draws() * clean.valid(group);
+    passes.backward += options_.steps * model.draws() * clean.valid(group);
   }
 
  private:

@@ -113,6 +113,19 @@ class Sequential : public Layer<T> {
   }
   bool fuses_relu() const override { return !layers_.empty() && layers_.back().second->fuses_relu(); }
 
+  /// Of all layers together: random or rejecting if one is, differentiable if all are, the highest temperature.
+  Declaration declaration() const override {
+    Declaration all;
+    for (const auto& entry : layers_) {
+      const Declaration one = entry.second->declaration();
+      all.random = all.random || one.random;
+      all.differentiable = all.differentiable && one.differentiable;
+      all.temperature = all.temperature < one.temperature ? one.temperature : all.temperature;
+      all.rejects = all.rejects || one.rejects;
+    }
+    return all;
+  }
+
   Spec spec() const override {
     Spec s{.name = "", .type = "sequential", .options = {}, .children = {}};
     for (const auto& [name, layer] : layers_) {

@@ -9,6 +9,7 @@
 #include "pavise_kernels/cpu/attack_step.inl"
 #include "pavise_kernels/cpu/dropout.inl"
 #include "pavise_kernels/cpu/gather_gemm.inl"
+#include "pavise_kernels/cpu/lane_state.inl"
 #include "pavise_kernels/cpu/norm.inl"
 #include "pavise_kernels/cpu/pool.inl"
 #include "pavise_kernels/cpu/residual.inl"

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
+
+#include "pavise/autodiff/tape.hpp"
+#include "pavise/core/error.hpp"
+#include "pavise/nn/model.hpp"
+
+namespace pavise::attack {
+
+/// A classifier as attacks and evaluations see it: logits of an image, and what the defence inside says of itself. It
+/// is a light value that refers to its model: keep the model alive.
+///
+/// A model is one by itself, through conversion. Anything else is one by a function from images to logits on a tape,
+/// which several threads may call at a time: two models averaged, a filter in front of a model, an oracle without
+/// gradients written as a `custom` operation.
+class Classifier {
+ public:
+  using Logits = std::function<Var<float>(Var<float> x)>;
+
+  Classifier(const nn::Model& model)  // NOLINT(google-explicit-constructor): a model is a classifier
+      : name_(model.name()),
+        input_(model.input_shape()),
+        classes_(model.classes()),
+        logits_([&model](Var<float> x) { return model(x); }),
+        declaration_(model.net().declaration()) {}
+
+  /// `logits`: from (C,H,W) = `input` to (classes). `declaration`: whether it draws random numbers, and so on.
+  Classifier(std::string name, Shape input, std::int32_t classes, Logits logits, nn::Declaration declaration = {})
+      : name_(std::move(name)),
+        input_(input),
+        classes_(classes),
+        logits_(std::move(logits)),
+        declaration_(declaration) {
+    require(classes >= 2, "classifier ", name_, ": ", classes, " classes, expected 2 or more");
+  }
+
+  const std::string& name() const { return name_; }
+  const Shape& input_shape() const { return input_; }
+  std::int32_t classes() const { return classes_; }
+  const nn::Declaration& declaration() const { return declaration_; }
+
+  Var<float> operator()(Var<float> x) const { return logits_(x); }
+
+  /// How many draws of its random numbers an attack averages for each query (expectation over transformations,
+  /// Athalye et al. 2018); 1 for a classifier without any.
+  std::int64_t draws() const { return draws_; }
+  Classifier with_draws(std::int64_t draws) const {
+    require(draws >= 1, "classifier ", name_, ": ", draws, " draws for a query, expected 1 or more");
+    Classifier other = *this;
+    other.draws_ = draws;
+    return other;
+  }
+
+ private:
+  std::string name_;
+  Shape input_;
+  std::int32_t classes_;
+  Logits logits_;
+  nn::Declaration declaration_;
+  std::int64_t draws_ = 1;
+};
+
+}  // namespace pavise::attack

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: MIT
+// What an attack asks of a classifier about one group of images: logits, the value of a loss, its gradient. Every
+// attack's questions go through here, so that expectation over random defences is the same for all.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <vector>
+
+#include "pavise/attack/classifier.hpp"
+#include "pavise/autodiff/loss.hpp"
+#include "pavise/core/philox.hpp"
+#include "pavise/core/tensor.hpp"
+
+namespace pavise::attack {
+
+/// A loss of the logits with one value for each image, which the attack maximises (minimises, where it is targeted).
+/// Labels are one for each lane of the pass.
+using Loss = std::function<Var<float>(Var<float> logits, const std::int32_t* labels)>;
+
+/// One number for each lane.
+template <class T>
+using PerLane = std::array<T, 16>;
+
+/// Names the random numbers of a query: image, restart and the query's number within it, for every lane. Two queries
+/// of one search never share them.
+struct QueryKey {
+  std::uint64_t seed = 0;
+  const std::uint32_t* ids = nullptr;
+  const std::uint32_t* restarts = nullptr;
+  const std::int64_t* numbers = nullptr;  ///< null: `number` for all
+  std::int64_t number = 0;
+};
+
+/// What came back. Of a classifier that is asked for several draws: the mean of the losses, the logarithm of the mean
+/// softmax as logits, and the class with most votes (the lowest of equals) as prediction.
+struct Answer {
+  AlignedVector<float> logits;  ///< [classes][width]
+  alignas(64) PerLane<float> loss{};
+  PerLane<std::int32_t> prediction{};
+  PerLane<bool> finite{};  ///< whether all logits are finite numbers
+};
+
+namespace detail {
+
+/// Sets the key of draw `draw` of a query: the images' names stand for (image, restart, number, draw) together.
+inline void set_query_key(Tape<float>& tape, const QueryKey& key, std::int64_t draw, int lanes,
+                          PerLane<std::uint32_t>& names) {
+  for (int lane = 0; lane < lanes; ++lane) {
+    const auto l = static_cast<std::size_t>(lane);
+    const auto number = static_cast<std::uint32_t>(key.numbers != nullptr ? key.numbers[lane] : key.number);
+    names[l] = random_block({.seed = key.seed,
+                             .purpose = Purpose::defense,
+                             .image = key.ids != nullptr ? key.ids[lane] : static_cast<std::uint32_t>(lane),
+                             .restart = (key.restarts != nullptr ? key.restarts[lane] : 0) & 0xFFFFu,
+                             .iteration = number},
+                            static_cast<std::uint32_t>(draw))[0];
+  }
+  tape.set_key({.seed = key.seed, .iteration = static_cast<std::uint32_t>(draw), .images = names.data()});
+}
+
+inline void read_answer(Var<float> logits, int lanes, std::int64_t draw, std::int64_t draws, Answer& answer,
+                        AlignedVector<float>& probability, std::vector<std::int32_t>& votes) {
+  const std::int64_t classes = logits.size();
+  const auto count = static_cast<std::size_t>(classes * lanes);
+  const float* z = logits.data();
+  if (draws == 1) {
+    answer.logits.assign(z, z + count);
+    argmax(logits, answer.prediction.data());
+  } else {
+    if (draw == 0) {
+      probability.assign(count, 0.0f);
+      votes.assign(count, 0);
+      answer.logits.assign(count, 0.0f);
+    }
+    PerLane<std::int32_t> prediction{};
+    argmax(logits, prediction.data());
+    for (int lane = 0; lane < lanes; ++lane) {
+      ++votes[static_cast<std::size_t>(prediction[static_cast<std::size_t>(lane)] * lanes + lane)];
+      double largest = -std::numeric_limits<double>::infinity();
+      for (std::int64_t k = 0; k < classes; ++k) {
+        largest = std::max<double>(largest, z[k * lanes + lane]);
+      }
+      double sum = 0.0;
+      for (std::int64_t k = 0; k < classes; ++k) {
+        sum += std::exp(z[k * lanes + lane] - largest);
+      }
+      for (std::int64_t k = 0; k < classes; ++k) {
+        probability[static_cast<std::size_t>(k * lanes + lane)] +=
+            static_cast<float>(std::exp(z[k * lanes + lane] - largest) / sum);
+      }
+    }
+    if (draw + 1 == draws) {
+      for (std::size_t i = 0; i < count; ++i) {
+        answer.logits[i] = std::log(std::max(probability[i] / static_cast<float>(draws), 1e-30f));
+      }
+      for (int lane = 0; lane < lanes; ++lane) {
+        std::int64_t best = 0;
+        for (std::int64_t k = 1; k < classes; ++k) {
+          if (votes[static_cast<std::size_t>(k * lanes + lane)] >
+              votes[static_cast<std::size_t>(best * lanes + lane)]) {
+            best = k;
+          }
+        }
+        answer.prediction[static_cast<std::size_t>(lane)] = static_cast<std::int32_t>(best);
+      }
+    }
+  }
+  for (int lane = 0; lane < lanes; ++lane) {
+    bool finite = true;
+    for (std::int64_t k = 0; k < classes; ++k) {
+      finite = finite && std::isfinite(z[k * lanes + lane]);
+    }
+    auto& all = answer.finite[static_cast<std::size_t>(lane)];
+    all = finite && (draw == 0 || all);
+  }
+}
+
+}  // namespace detail
+
+/// Puts `images` images in `width` lanes (16, or 1), x [size][width] with room for fifteen elements behind a single one,
+/// to the classifier. `loss` (may be empty) is evaluated for `labels`. Returns the derivative of the loss, [size][width],
+/// where `gradient` is asked for; it stays valid until the thread's tape is used again. Works on the thread's tape.
+inline const float* query(const Classifier& model, float* x, std::int64_t images, int width, const std::int32_t* labels,
+                          const Loss& loss, bool gradient, const QueryKey& key, Answer& answer) {
+  auto& tape = thread_tape<float>();
+  const std::int64_t size = model.input_shape().numel();
+  const std::int64_t draws = model.draws();
+  thread_local AlignedVector<float> probability;
+  thread_local std::vector<std::int32_t> votes;
+  thread_local AlignedVector<float> sum;
+  PerLane<std::uint32_t> names{};
+  const float share = 1.0f / static_cast<float>(draws);
+  const float* g = nullptr;
+  for (std::int64_t draw = 0; draw < draws; ++draw) {
+    tape.begin(images, width);
+    if (model.declaration().random) {
+      detail::set_query_key(tape, key, draw, width, names);
+    }
+    const Var<float> input = tape.view(model.input_shape(), x, gradient);
+    const Var<float> logits = model(input);
+    const Var<float> value = loss ? loss(logits, labels) : Var<float>();
+    detail::read_answer(logits, width, draw, draws, answer, probability, votes);
+    for (int lane = 0; loss && lane < width; ++lane) {
+      auto& mean = answer.loss[static_cast<std::size_t>(lane)];
+      mean = (draw == 0 ? 0.0f : mean) + value.data()[lane] * share;
+    }
+    if (!gradient) {
+      continue;
+    }
+    g = nullptr;
+    if (tape.needs_gradient(value)) {
+      tape.backward(value);
+      g = tape.input_gradient(input);
+    }
+    if (draws > 1 || g == nullptr) {
+      if (draw == 0) {
+        sum.assign(static_cast<std::size_t>(size * width), 0.0f);
+      }
+      for (std::int64_t i = 0; g != nullptr && i < size * width; ++i) {
+        sum[static_cast<std::size_t>(i)] += g[i] * share;
+      }
+      g = sum.data();
+    }
+  }
+  return g;
+}
+
+/// One query whose gradient of each logit comes back: rows[k] is [size][width], the derivative of logit k. For a single
+/// draw; of a random classifier the first one.
+inline void query_jacobian(const Classifier& model, float* x, int width, float* rows, const QueryKey& key,
+                           Answer& answer) {
+  auto& tape = thread_tape<float>();
+  const std::int64_t size = model.input_shape().numel();
+  thread_local AlignedVector<float> probability;
+  thread_local std::vector<std::int32_t> votes;
+  PerLane<std::uint32_t> names{};
+  tape.begin(width, width);
+  if (model.declaration().random) {
+    detail::set_query_key(tape, key, 0, width, names);
+  }
+  const Var<float> input = tape.view(model.input_shape(), x, true);
+  const Var<float> logits = model(input);
+  detail::read_answer(logits, width, 0, 1, answer, probability, votes);
+  const std::int64_t classes = logits.size();
+  std::fill(rows, rows + classes * size * width, 0.0f);
+  if (!tape.needs_gradient(logits)) {
+    return;
+  }
+  thread_local AlignedVector<float> seed;
+  for (std::int64_t k = 0; k < classes; ++k) {
+    seed.assign(static_cast<std::size_t>(classes * width), 0.0f);
+    std::fill_n(seed.begin() + k * width, width, 1.0f);
+    tape.backward(logits, seed.data());
+    if (const float* g = tape.input_gradient(input)) {
+      std::copy(g, g + size * width, rows + k * size * width);
+    }
+  }
+}
+
+}  // namespace pavise::attack
