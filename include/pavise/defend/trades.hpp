@@ -26,8 +26,8 @@ class DivergenceAttack : public attack::Attack {
 
   std::string name() const override { return "kl-pgd"; }
 
-  void perturb_group(const nn::Model& model, const LaneBatch<float>& clean, std::int64_t group, float* adversarial,
-                     const attack::Seed& seed, attack::Passes& passes) const override {
+  void perturb_group(const attack::Classifier& model, const LaneBatch<float>& clean, std::int64_t group,
+                     float* adversarial, const attack::Seed& seed, attack::Passes& passes) const override {
     const std::int64_t n = clean.size();
     const int lanes = clean.lanes();
     float* center = const_cast<float*>(clean.values(group));  // read only: an input that is not watched
