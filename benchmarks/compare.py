@@ -5,7 +5,9 @@
     cmake --preset release && cmake --build build/release --target pavise_benchmarks
     python3 benchmarks/compare.py                    everything; prints the table and writes benchmarks/RESULTS.md
     python3 benchmarks/compare.py --quick            a rough look in a few minutes; writes nothing
+    python3 benchmarks/compare.py --isa avx2         the same with both sides held to AVX2: the page's other table
     python3 benchmarks/compare.py --only pgd7,randn  the workloads whose name contains one of these; writes nothing
+    python3 benchmarks/compare.py --from FILE.json   measures nothing; writes the page from what --json wrote
 
 Both programs are started once and answer one request at a time, so that only one of them computes. A round is one
 short sample of Pavise and one of each PyTorch variant; noise of the machine that lasts longer than a sample then meets
@@ -26,25 +28,13 @@ import sys
 import time
 from pathlib import Path
 
+from results import (MEMORY, REQUIRED, SECTIONS, PageError, cells, format_value, read_page, shortfall, text_table,
+                     write_page)
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PEER = HERE / "peers" / "torch_workloads.py"
 OURS = "pavise-bench-workloads"
-MEMORY = "peak_memory_pgd7"
-
-# The workloads in the order of the table: title, required ratio, required share of the FMA peak.
-REQUIRED = {
-    "small_cnn_forward_b128": ("small-cnn forward, batch 128", 1.7, 0.75),
-    "small_cnn_input_grad_b128": ("gradient of the input, batch 128", 4.0, None),
-    "small_cnn_train_adam_b128": ("training step with Adam, batch 128", 3.0, None),
-    "small_cnn_fgsm_rs_train_b128": ("FGSM-RS adversarial training step, batch 128", 3.5, None),
-    "small_cnn_pgd7_train_b128": ("PGD-7 adversarial training step, batch 128", 4.0, 0.70),
-    "small_cnn_pgd7_attack_b1": ("PGD-7 attack on a single image", 5.0, None),
-    "randn": ("normal random numbers, 16,777,216", 4.0, None),
-    "resnet18_forward_b32": ("resnet18 (32x32) forward, batch 32", 2.5, None),
-    "resnet18_pgd7_attack_b32": ("resnet18, PGD-7 attack (evaluation mode), batch 32", 2.5, None),
-    MEMORY: ("peak memory of the PGD-7 job", 5.0, None),
-}
 
 
 class ServerError(Exception):
@@ -170,14 +160,6 @@ def measure(name, ours, torch, variants, arguments, log):
     return mine, theirs
 
 
-def format_value(name, value):
-    if value is None:
-        return "-"
-    if name == MEMORY:
-        return f"{value / 2**20:.1f} MiB"
-    return f"{value * 1e3:.3f} ms" if value < 0.1 else f"{value * 1e3:.0f} ms"
-
-
 def summarise(name, mine, theirs):
     """One row of the table, as plain values (seconds or bytes)."""
     title, required, required_share = REQUIRED.get(name, (name, None, None))
@@ -207,51 +189,9 @@ def summarise(name, mine, theirs):
         row.update(torch_best=usable[by_best].best, torch_best_variant=by_best,
                    torch_median=usable[by_median].median, torch_median_variant=by_median)
     if row["ours_best"] and row["torch_best"]:
-        row.update(ratio_best=row["torch_best"] / row["ours_best"], ratio_median=row["torch_median"] / row["ours_median"])
+        row.update(ratio_best=row["torch_best"] / row["ours_best"],
+                   ratio_median=row["torch_median"] / row["ours_median"])
     return row
-
-
-HEADER = ["workload", "Pavise best / median", "PyTorch best / median", "variant", "ratio best / median", "required",
-          "share of peak"]
-
-
-def cells(row):
-    name = row["workload"]
-
-    def pair(side):
-        if row[f"{side}_best"] is None:
-            return "-"
-        return f"{format_value(name, row[f'{side}_best'])} / {format_value(name, row[f'{side}_median'])}"
-
-    variants = sorted({row["torch_best_variant"], row["torch_median_variant"]} - {None})
-    ratio = "-" if row["ratio_best"] is None else f"{row['ratio_best']:.2f} / {row['ratio_median']:.2f}"
-    required = "-" if row["required_ratio"] is None else f"{row['required_ratio']:g}x"
-    if row["required_share_of_peak"]:
-        required += f", {row['required_share_of_peak']:.0%}"
-    share = "-" if row["share_of_peak"] is None else f"{row['share_of_peak']:.0%}"
-    return [row["title"], pair("ours"), pair("torch"), ", ".join(variants) or "-", ratio, required, share]
-
-
-def shortfall(row):
-    """How a row falls short of what is required, from the bests; an empty text where it does not."""
-    parts = []
-    if row["ratio_best"] is not None and row["required_ratio"] and row["ratio_best"] < row["required_ratio"]:
-        parts.append(f"{row['ratio_best']:.2f}x of {row['required_ratio']:g}x")
-    if row["share_of_peak"] is not None and row["required_share_of_peak"]:
-        if row["share_of_peak"] < row["required_share_of_peak"]:
-            parts.append(f"{row['share_of_peak']:.0%} of peak where {row['required_share_of_peak']:.0%} is required")
-    return ", ".join(parts)
-
-
-def text_table(rows):
-    table = [HEADER] + [cells(row) for row in rows]
-    widths = [max(len(line[column]) for line in table) for column in range(len(HEADER))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in table)
-
-
-def markdown_table(header, lines):
-    body = [header, ["---"] * len(header)] + lines
-    return "\n".join("| " + " | ".join(line) + " |" for line in body)
 
 
 def output_of(*command):
@@ -292,46 +232,6 @@ def machine():
             "system": f"{platform.system()} {platform.release()}"}
 
 
-def results_page(report):
-    host, rows = report["machine"], report["rows"]
-    facts = [["processor", host["cpu"]], ["instruction sets", f"{host['isa']}; used: {report['isa']}"],
-             ["cores", f"{host['cores']}, {report['threads']} threads on each side"], ["system", host["system"]],
-             ["load before the run", f"{report['load']:.2f} processes"], ["compiler", report["compiler"]],
-             ["Pavise", report["commit"]], ["PyTorch", report["torch_version"]], ["date", report["date"]],
-             ["FMA peak", f"{report['peak_gflops']:.0f} GFLOP/s in the same run" if report["peak_gflops"] else "-"],
-             ["command", f"`{report['command']}`"]]
-    page = ["# Workloads: Pavise and PyTorch", "",
-            "Written by `benchmarks/compare.py`. A ratio is PyTorch's time (or memory) over that of Pavise, so more is "
-            "better; `required` is the least ratio, and the least share of the FMA peak, that the project asks of "
-            "itself on two AVX2 cores.", "", markdown_table(["", ""], facts), "",
-            markdown_table(HEADER, [cells(row) for row in rows]), ""]
-    short = [f"- {row['title']}: {shortfall(row)}" for row in rows if shortfall(row)]
-    page += (["Short of what is required (by the best of each side):", ""] + short + [""]) if short else []
-    page += ["## Every PyTorch variant", ""]
-    lines = []
-    for row in rows:
-        for variant in {**row["variants"], **row["errors"]}:
-            if variant == "pavise":
-                continue
-            numbers = row["variants"].get(variant, {})
-            lines.append([row["workload"], variant, format_value(row["workload"], numbers.get("best")),
-                          format_value(row["workload"], numbers.get("median")), str(numbers.get("iterations", 0)),
-                          row["errors"].get(variant, "").replace("|", "\\|")])
-    page += [markdown_table(["workload", "variant", "best", "median", "iterations", "remark"], lines), "",
-             "## Method", "",
-             f"Both programs run all the time and answer one request at a time. A round is a sample of "
-             f"{report['seconds']} s of Pavise and one of each PyTorch variant, in an order that turns with every "
-             f"round; up to {report['rounds']} rounds (at least three; a workload stops after {report['limit']} s). "
-             "Best and median are over all iterations of all rounds. PyTorch's best is that of its best variant and its "
-             "median that of the variant with the lowest median. A variant that is more than 1.5 times behind in both "
-             "after three rounds is left out of the rest. The variants and what is done to be fair to them stand at the "
-             "top of `benchmarks/peers/torch_workloads.py`. The FMA peak is measured by a loop of fused multiply-adds "
-             "on the same threads in the same run; the share of peak is that of the best iteration, counting the "
-             "operations of the direct algorithm. Peak memory is the high-water mark of resident memory of a fresh "
-             "process that does 50 PGD-7 training steps, libraries included.", ""]
-    return "\n".join(page)
-
-
 def find_program(wanted):
     if wanted:
         return wanted
@@ -363,7 +263,7 @@ def parse():
     parser.add_argument("--limit", type=float, help="seconds after which a workload starts no further round, "
                                                     "once it has three (default 90)")
     parser.add_argument("--threads", type=int, default=2, help="threads on each side (default 2)")
-    parser.add_argument("--isa", choices=["native", "avx2"], default="native",
+    parser.add_argument("--isa", choices=list(SECTIONS), default="native",
                         help="avx2: keep both sides to AVX2 on a processor that has AVX-512 (default native)")
     parser.add_argument("--side", choices=["both", "pavise", "torch"], default="both", help="measure one side alone")
     parser.add_argument("--program", metavar="PATH", help=f"the Pavise side (default: the newest build*/.../{OURS})")
@@ -371,7 +271,11 @@ def parse():
     parser.add_argument("--json", metavar="PATH", help="write all numbers as JSON (`-`: to standard output, alone)")
     parser.add_argument("--out", metavar="PATH", help="write the page here (default benchmarks/RESULTS.md for a full "
                                                       "run of both sides, else nowhere)")
+    parser.add_argument("--from", dest="recorded", metavar="PATH",
+                        help="measure nothing; write the page from this file, which --json wrote")
     arguments = parser.parse_args()
+    if arguments.recorded and (arguments.quick or arguments.only or arguments.side != "both") and not arguments.out:
+        parser.error("--from needs no --quick, --only or --side")
     for option, usual, quick in (("rounds", 25, 3), ("seconds", 0.3, 0.1), ("limit", 90.0, 20.0)):
         if getattr(arguments, option) is None:
             setattr(arguments, option, quick if arguments.quick else usual)
@@ -413,6 +317,17 @@ def start_servers(arguments):
 
 def main():
     arguments = parse()
+    whole = not arguments.quick and not arguments.only and arguments.side == "both"
+    page = arguments.out or (HERE / "RESULTS.md" if whole else None)
+    try:
+        if page:
+            read_page(page)  # what cannot be kept is found out before an hour of measuring
+        if arguments.recorded:
+            write_page(page, json.loads(Path(arguments.recorded).read_text()))
+            print(f"wrote {page}", file=sys.stderr)
+            return
+    except PageError as error:
+        sys.exit(f"compare.py: {page}: {error}; move it away, or write the markers where they belong")
     load = os.getloadavg()[0]
     ours, torch, program = start_servers(arguments)
 
@@ -429,6 +344,8 @@ def main():
             name, _, variant = full_name.partition(":")
             variants.setdefault(name, []).append(variant)
         torch_version = torch.ask("version")["version"] if torch else "not measured"
+        if arguments.isa == "avx2" and "AVX512" in torch_version:
+            sys.exit(f"compare.py: PyTorch was told to use AVX2 and says that it is {torch_version}")
         rows = []
         for name in select(arguments.only, list(dict.fromkeys(our_names + list(variants)))):
             mine, theirs = measure(name, ours if name in our_names else None, torch, variants.get(name, []), arguments,
@@ -466,10 +383,8 @@ def main():
                 print(f"{row['workload']} falls short: {shortfall(row)}")
         if arguments.json:
             Path(arguments.json).write_text(json.dumps(report, indent=1) + "\n")
-    whole = not arguments.quick and not arguments.only and arguments.side == "both"
-    page = arguments.out or (HERE / "RESULTS.md" if whole else None)
     if page:
-        Path(page).write_text(results_page(report))
+        write_page(page, report)
         print(f"wrote {page}", file=sys.stderr)
 
 
