@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "pavise/core/error.hpp"
 #include "report/sample_records.hpp"
 
 namespace fs = std::filesystem;
@@ -149,6 +150,77 @@ TEST_CASE("report: hostile text stays text") {
   CHECK(contains(page, "&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;&amp;"));
 }
 
+TEST_CASE("report: an evaluation shows its verdict, every attack with a strip of the images, and the evidence") {
+  auto records = sample_records();
+  for (const std::string verdict : {"reliable", "unreliable", "undecided"}) {
+    CAPTURE(verdict);
+    records.push_back(pavise_test::evaluation_record(verdict));
+    const auto page = render_report(records);
+    const auto& e = records.back()["evaluation"];
+    CHECK(contains(page, "<p class=\"verdict " + verdict + "\"><b>" + verdict + "</b>"));
+    CHECK(contains(page, "robust accuracy 60.0"));
+    for (const auto& row : e["attacks"]) {
+      const auto name = row["name"].get<std::string>();
+      CAPTURE(name);
+      CHECK(contains(page, "<b>" + name + "</b>"));
+      CHECK(contains(page, pv::concat(name, ": ", row["broken"].get<int>(), " of ", row["tried"].get<int>(),
+                                      " images broken\" src=\"data:image/png")));
+    }
+    for (const auto& sign : e["signs"]) {
+      CHECK(contains(page, sign["sentence"].get<std::string>()));
+    }
+    CHECK(contains(page, "Security curve"));
+    // What failed is open to the reader, who need not look for it.
+    CHECK(contains(page, "<details open><summary>The evidence") == (verdict != "reliable"));
+    records.pop_back();
+  }
+  CHECK_FALSE(contains(render_report(records), "id=\"evaluation\""));
+}
+
+TEST_CASE("report: the strip of an attack orders images by what broke them") {
+  const Json record = pavise_test::evaluation_record();
+  const auto e = detail::read_evaluation(detail::Field(&record["evaluation"], "x.json", ""));
+  const auto order = detail::matrix_order(e);
+  REQUIRE(order.size() == 1000);
+  CHECK(e.broken_by[order[0]] == -1);
+  CHECK(e.broken_by[order[599]] == -1);
+  CHECK(e.broken_by[order[600]] == 3);
+  CHECK(e.broken_by[order[601]] == 2);
+  CHECK(e.broken_by[order[826]] == 0);
+  CHECK(e.broken_by[order[827]] == -2);
+  const auto strip = detail::matrix_strip(e, e.attacks[1], order);
+  CHECK(strip.width == 1000);
+  const auto colour_at = [&](std::size_t x) {
+    return detail::Rgb{strip.pixels[3 * x], strip.pixels[3 * x + 1], strip.pixels[3 * x + 2]};
+  };
+  CHECK(colour_at(0) == detail::kCellColours[0].rgb);    // stood
+  CHECK(colour_at(607) == detail::kCellColours[1].rgb);  // broken by this one
+  CHECK(colour_at(700) == detail::kCellColours[2].rgb);  // by the one before
+  CHECK(colour_at(900) == detail::kCellColours[3].rgb);  // wrong from the start
+}
+
+TEST_CASE("report: what is wrong in an evaluation is named") {
+  const auto refused = [](const std::function<void(Json&)>& change) {
+    Json record = pavise_test::evaluation_record();
+    record["file"] = "runs/x.json";
+    change(record["evaluation"]);
+    try {
+      render_report({record});
+    } catch (const pv::ValueError& error) {
+      return std::string(error.what());
+    }
+    return std::string("no ValueError");
+  };
+  CHECK(contains(refused([](Json& e) { e["verdict"] = "fine"; }), "expected reliable, unreliable or undecided"));
+  CHECK(contains(refused([](Json& e) { e["matrix"].erase(0); }), "expected one for each of 4 attacks"));
+  CHECK(contains(refused([](Json& e) { e["matrix"][1] = "ox"; }), "matrix[1]"));
+  CHECK(contains(refused([](Json& e) { e["matrix"][1].get_ref<std::string&>()[5] = '?'; }), "matrix[1]"));
+  CHECK(contains(refused([](Json& e) { e["images"][3]["broken_by"] = 4; }), "images[3].broken_by"));
+  CHECK(contains(refused([](Json& e) { e["images"].erase(0); }), "expected 1000"));
+  CHECK(contains(refused([](Json& e) { e["attacks"][2]["broken"] = 5000; }), "attacks[2].broken"));
+  CHECK(contains(refused([](Json& e) { e.erase("signs"); }), "signs"));
+}
+
 TEST_CASE("report: training alone, attacks alone, absent options and colour images") {
   auto records = sample_records();
   CHECK(contains(render_report({records.begin(), records.begin() + 3}), "No attack was run yet"));
@@ -176,7 +248,7 @@ TEST_CASE("report: training alone, attacks alone, absent options and colour imag
 TEST_CASE("report: a missing or wrong field is named with its file") {
   CHECK(refusal(0, [](Json& r) { r.erase("kind"); }) == "runs/x.json: field kind: missing");
   CHECK(refusal(0, [](Json& r) { r["kind"] = "certificate"; }) ==
-        "runs/x.json: field kind: got \"certificate\", expected \"training\" or \"attack\"");
+        "runs/x.json: field kind: got \"certificate\", expected \"training\", \"attack\" or \"evaluation\"");
   CHECK(refusal(0, [](Json& r) { r.erase("command"); }) == "runs/x.json: field command: missing");
   CHECK(refusal(0, [](Json& r) { r["history"] = 3; }) ==
         "runs/x.json: field history: expected an array, got a value of type number");

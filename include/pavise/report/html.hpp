@@ -19,6 +19,7 @@
 
 #include "pavise/core/error.hpp"
 #include "pavise/io/file.hpp"
+#include "pavise/report/evaluation.hpp"
 #include "pavise/report/gallery.hpp"
 #include "pavise/report/page.hpp"
 #include "pavise/report/record.hpp"
@@ -361,13 +362,13 @@ inline std::string render_report(const std::vector<nlohmann::json>& records) {
   return concat(
       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" "
       "content=\"width=device-width,initial-scale=1\">\n<title>",
-      escape(title), "</title>\n<style>\n", chart_style(), detail::page_style(),
+      escape(title), "</title>\n<style>\n", chart_style(), detail::page_style(), detail::evaluation_style(),
       "</style>\n</head>\n<body class=\"pv-colours\">\n", notes, "<h1>", escape(title), "</h1>\n",
       detail::summary_section(models, results), detail::accuracy_section(models, results),
-      detail::charts_section(models, results), detail::gallery_section(models, results),
-      detail::training_section(models), detail::reading_section(), detail::origins_section(models, results),
-      "<footer>Pavise", versions.empty() ? "" : " ", escape(join(versions)), ", from ", escape(footer),
-      ".</footer>\n</body>\n</html>\n");
+      detail::evaluation_section(models, results), detail::charts_section(models, results),
+      detail::gallery_section(models, results), detail::training_section(models), detail::reading_section(),
+      detail::origins_section(models, results), "<footer>Pavise", versions.empty() ? "" : " ", escape(join(versions)),
+      ", from ", escape(footer), ".</footer>\n</body>\n</html>\n");
 }
 
 /// Writes the report of `records` and returns the path of its page: `path` itself where it ends in ".html", otherwise
