@@ -27,15 +27,22 @@ inline double pixel(std::int64_t image, std::int64_t element) {
   return (static_cast<double>(random_block(key, static_cast<std::uint32_t>(element))[0] >> 8) + 0.5) * 0x1p-24;
 }
 
+struct PassOptions {
+  int lanes = 16;
+  bool parameter_gradients = true;  ///< with 16 lanes; a single lane has none
+  std::int64_t nudged = -1;         ///< pixel of the first image to which `nudge` is added
+  double nudge = 0;
+};
+
 /// One pass over images first, first + 1, ...; labels are image numbers modulo classes.
 template <class T>
 struct Pass {
   Tape<T> tape;
   Var<T> x, logits, loss;
 
-  Pass(const nn::BasicModel<T>& model, std::int64_t first, std::int64_t images, Mode mode, int lanes = 16,
-       std::int64_t nudged = -1, double nudge = 0) {
-    tape.begin(images, lanes, mode, lanes == 16);
+  Pass(const nn::BasicModel<T>& model, std::int64_t first, std::int64_t images, Mode mode, PassOptions options = {}) {
+    const int lanes = options.lanes;
+    tape.begin(images, lanes, mode, options.parameter_gradients && lanes == 16);
     tape.set_key({.seed = 5, .iteration = 2, .images = nullptr});
     x = tape.input(model.input_shape(), true);
     std::vector<std::int32_t> labels;
@@ -45,7 +52,7 @@ struct Pass {
         labels.push_back(static_cast<std::int32_t>((first + image) % model.classes()));
         for (std::int64_t e = 0; e < x.size(); ++e) {
           x.data(g)[e * lanes + lane] =
-              static_cast<T>(pixel(first + image, e) + (e == nudged && image == 0 ? nudge : 0.0));
+              static_cast<T>(pixel(first + image, e) + (e == options.nudged && image == 0 ? options.nudge : 0.0));
         }
       }
     }
@@ -93,7 +100,7 @@ inline void gradients(const nn::BasicModel<double>& model, Mode mode, std::int64
   restore();
   const auto dx = exact.input_gradient_of(0);
   const auto loss_with = [&](std::int64_t pixel_at, double nudge) {
-    Pass<double> pass(model, 0, images, mode, 16, pixel_at, nudge);
+    Pass<double> pass(model, 0, images, mode, {.nudged = pixel_at, .nudge = nudge});
     const double sum = pass.total();
     return sum;
   };
@@ -139,14 +146,15 @@ bool equal_bits(const std::vector<T>& a, const std::vector<T>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
 }
 
-/// CHECKs that an image's logits and input gradient have the same bits among others and alone, in one lane.
+/// CHECKs that an image's logits and input gradient have the same bits among others and alone, in one lane: in passes
+/// without gradients of parameters, as attacks make them.
 template <class T>
 void lanes(const nn::BasicModel<T>& model) {
-  Pass<T> many(model, 0, 18, Mode::evaluation);
+  Pass<T> many(model, 0, 18, Mode::evaluation, {.parameter_gradients = false});
   many.tape.backward(many.loss);
   for (const std::int64_t image : {0, 7, 17}) {
     CAPTURE(image);
-    Pass<T> one(model, image, 1, Mode::evaluation, 1);
+    Pass<T> one(model, image, 1, Mode::evaluation, {.lanes = 1});
     one.tape.backward(one.loss);
     CHECK(equal_bits(one.logits_of(0), many.logits_of(image)));
     CHECK(equal_bits(one.input_gradient_of(0), many.input_gradient_of(image)));

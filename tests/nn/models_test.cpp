@@ -32,6 +32,17 @@ TEST_CASE("models have the numbers of parameters that the literature gives") {
   CHECK(count(nn::preact_resnet18()) == 11172170);
 }
 
+TEST_CASE("without a shape of images a model takes that which it was made for") {
+  for (const auto name : nn::model_names()) {
+    CAPTURE(std::string(name));
+    const Shape natural = is_residual(name) ? Shape{3, 32, 32} : Shape{1, 28, 28};
+    CHECK(nn::make_model(name, {.seed = 1}).input_shape() == natural);
+    CHECK(nn::make_model(name, {.input = {2, 24, 24}}).input_shape() == Shape{2, 24, 24});
+  }
+  CHECK(nn::resnet18({.seed = 1}).input_shape() == Shape{3, 32, 32});
+  CHECK(nn::preact_resnet18({.classes = 100}).input_shape() == Shape{3, 32, 32});
+}
+
 TEST_CASE("parameters have PyTorch's names and shapes") {
   const auto small = nn::small_cnn();
   std::vector<std::string> names;

@@ -61,6 +61,9 @@ class Parameter {
     return {value_, static_cast<std::size_t>(size_)};
   }
 
+  /// Grows with every change of any parameter of the store: what was derived from older values is out of date.
+  std::uint64_t version() const { return version_->load(); }
+
   /// The operator of `kind` for `geometry`, packed from the current values for `lanes` lanes. Thread-safe.
   const LinearOperator<T>& linear_operator(typename LinearOperator<T>::Kind kind, const kernels::ConvGeometry& geometry,
                                            int lanes, const std::function<void(LinearOperator<T>&)>& make_plan,
@@ -80,7 +83,7 @@ class Parameter {
       make_plan(*made);
       found = operators_.emplace_back(std::move(made)).get();
     }
-    const std::uint64_t version = version_->load();
+    const std::uint64_t version = this->version();
     const kernels::Isa isa = kernels::isa();
     if (found->version[mode] != version || found->isa[mode] != isa) {
       pack(*found, value_, lanes);

@@ -54,6 +54,10 @@ class Layer {
   /// Whether this layer is that ReLU.
   virtual bool is_relu() const { return false; }
 
+  /// Applies the layer and `next`, which follows it, in one operation, where the layer can do that in this pass; else
+  /// no value. `relu`: followed by max(0, .), which next fuses.
+  virtual Var<T> forward_folded(Var<T>, Layer&, bool) { return {}; }
+
   /// Type, options and inner layers; the parent adds the name.
   virtual Spec spec() const = 0;
 
@@ -63,6 +67,13 @@ class Layer {
 /// "conv1" + "weight" -> "conv1.weight"; a nameless parent adds nothing.
 inline std::string child_name(const std::string& parent, const std::string& child) {
   return parent.empty() ? child : parent + "." + child;
+}
+
+/// Applies two layers, and max(0, .) if `relu`, which the second fuses; in one operation where the first can do that.
+template <class T>
+Var<T> forward_pair(Layer<T>& first, Layer<T>& second, Var<T> x, bool relu) {
+  const Var<T> y = first.forward_folded(x, second, relu);
+  return y ? y : second.forward(first.forward(x, false), relu);
 }
 
 /// Layers applied one after another. A ReLU behind a layer that can fuse it costs nothing.
@@ -100,12 +111,21 @@ class Sequential : public Layer<T> {
   const std::vector<Shape>& shapes() const { return shapes_; }
 
   Var<T> forward(Var<T> x, bool relu) override {
-    for (std::size_t i = 0; i < layers_.size(); ++i) {
-      const bool last = i + 1 == layers_.size();
-      const bool followed = last ? relu : layers_[i + 1].second->is_relu();
-      const bool fuse = followed && layers_[i].second->fuses_relu();
-      x = layers_[i].second->forward(x, fuse);
-      if (fuse && !last) {
+    const std::size_t n = layers_.size();
+    // Whether a ReLU follows layer i that it can fuse.
+    const auto fuses = [&](std::size_t i) {
+      return (i + 1 < n ? layers_[i + 1].second->is_relu() : relu) && layers_[i].second->fuses_relu();
+    };
+    for (std::size_t i = 0; i < n; ++i) {
+      Layer<T>& layer = *layers_[i].second;
+      Var<T> y = i + 1 < n ? layer.forward_folded(x, *layers_[i + 1].second, fuses(i + 1)) : Var<T>{};
+      if (y) {
+        ++i;  // the next one is done
+      } else {
+        y = layer.forward(x, fuses(i));
+      }
+      x = y;
+      if (fuses(i) && i + 1 < n) {
         ++i;  // the ReLU is done
       }
     }

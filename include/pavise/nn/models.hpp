@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Models of the literature on adversarial robustness, for images of any shape that leaves something behind the pooling.
+// Where none is given the residual networks take images of (3,32,32), the others of (1,28,28).
 // Their parameters have the names of the common PyTorch versions. Pixels are in [0,1]; give `mean` and `deviation` to
 // normalise inside the model.
 #pragma once
@@ -17,7 +18,7 @@ namespace pavise::nn {
 
 struct ModelOptions {
   std::uint64_t seed = 0;  ///< of the initial weights
-  Shape input{1, 28, 28};
+  Shape input{};           ///< of an image, (C,H,W); empty: what the model was made for, see there
   std::int64_t classes = 10;
   std::vector<std::int64_t> hidden{256, 128};  ///< of mlp: the hidden layers' sizes
   double dropout = 0.5;                        ///< of carlini_cnn
@@ -32,10 +33,12 @@ namespace detail {
 template <class T>
 class NetBuilder {
  public:
-  NetBuilder(std::string name, const ModelOptions& o) : name_(std::move(name)), options_(o), shape_(o.input) {
+  /// `natural`: the images' shape where the options give none.
+  NetBuilder(std::string name, const ModelOptions& o, const Shape& natural = {1, 28, 28})
+      : name_(std::move(name)), options_(o), input_(o.input.empty_rank() ? natural : o.input), shape_(input_) {
     require(o.classes >= 1, "model ", name_, ": ", o.classes, " classes, expected 1 or more");
-    require<ShapeError>(o.input.rank() == 3 && o.input.numel() > 0, "model ", name_, ": images are (C,H,W), got ",
-                        o.input);
+    require<ShapeError>(input_.rank() == 3 && input_.numel() > 0, "model ", name_, ": images are (C,H,W), got ",
+                        input_);
     require(o.mean.size() == o.deviation.size(), "model ", name_, ": ", o.mean.size(), " means and ",
             o.deviation.size(), " deviations of pixels, expected one of each for every channel");
     if (!o.mean.empty()) {
@@ -71,11 +74,12 @@ class NetBuilder {
     return layer(std::move(name), std::move(blocks));
   }
 
-  BasicModel<T> model() { return BasicModel<T>(name_, std::move(net_), options_.input, options_.seed); }
+  BasicModel<T> model() { return BasicModel<T>(name_, std::move(net_), input_, options_.seed); }
 
  private:
   std::string name_;
   const ModelOptions& options_;
+  Shape input_;
   Shape shape_;
   ParameterStore<T> scratch_;  // never allocated: the model builds the layers again, in a store of its own
   std::unique_ptr<Sequential<T>> net_ = std::make_unique<Sequential<T>>();
@@ -145,8 +149,8 @@ BasicModel<T> carlini_cnn(const ModelOptions& options = {}) {
 /// blocks (64, 128, 256, 512 channels), mean of each channel, linear. 11,173,962 parameters for (3,32,32) and 10
 /// classes.
 template <class T = float>
-BasicModel<T> resnet18(const ModelOptions& options = {.input = {3, 32, 32}}) {
-  detail::NetBuilder<T> b("resnet18", options);
+BasicModel<T> resnet18(const ModelOptions& options = {}) {
+  detail::NetBuilder<T> b("resnet18", options, {3, 32, 32});
   b.conv("conv1", 64, 3, {.padding = 1}, false).template layer<BatchNorm2d>("bn1", 64).relu("relu1");
   b.template stage<BasicBlock>("layer1", 64, 1).template stage<BasicBlock>("layer2", 128, 2);
   b.template stage<BasicBlock>("layer3", 256, 2).template stage<BasicBlock>("layer4", 512, 2);
@@ -158,8 +162,8 @@ BasicModel<T> resnet18(const ModelOptions& options = {.input = {3, 32, 32}}) {
 /// et al. 2020, Rice et al. 2020): conv1 64 3x3, layer1 to layer4, bn, ReLU, mean of each channel, linear. 11,172,170
 /// parameters.
 template <class T = float>
-BasicModel<T> preact_resnet18(const ModelOptions& options = {.input = {3, 32, 32}}) {
-  detail::NetBuilder<T> b("preact-resnet18", options);
+BasicModel<T> preact_resnet18(const ModelOptions& options = {}) {
+  detail::NetBuilder<T> b("preact-resnet18", options, {3, 32, 32});
   b.conv("conv1", 64, 3, {.padding = 1}, false);
   b.template stage<PreActBlock>("layer1", 64, 1).template stage<PreActBlock>("layer2", 128, 2);
   b.template stage<PreActBlock>("layer3", 256, 2).template stage<PreActBlock>("layer4", 512, 2);

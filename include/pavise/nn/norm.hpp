@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "pavise/autodiff/norm.hpp"
+#include "pavise/nn/fold.hpp"
 #include "pavise/nn/init.hpp"
 #include "pavise/nn/layer.hpp"
 
@@ -40,6 +41,10 @@ class BatchNorm2d : public Layer<T> {
     BatchNormOptions options = options_;
     options.relu = relu;
     return batch_norm(x, x.tape().parameter(*weight_), x.tape().parameter(*bias_), *mean_, *var_, options);
+  }
+  /// What it does in an evaluation pass.
+  ChannelNorm<T> channel_norm() const {
+    return {weight_->value(), bias_->value(), mean_->value(), var_->value(), options_.epsilon};
   }
   bool fuses_relu() const override { return true; }
   Spec spec() const override {

@@ -40,6 +40,50 @@ Var<T> residual_sum(Var<T> a, Var<T> b, bool relu) {
   return y;
 }
 
+namespace detail {
+
+/// The way of a block's input to its sum where the shape changes: shortcut.0 (1x1 convolution) and, `with_norm`,
+/// shortcut.1 (batch norm). Where it does not change there is none.
+template <class T>
+class Shortcut {
+ public:
+  Shortcut(std::int64_t in, std::int64_t out, std::int64_t stride, Init init, bool with_norm) {
+    if (stride != 1 || in != out) {
+      conv_ = std::make_unique<Conv2d<T>>(in, out, 1, ConvOptions{.stride = stride}, false, init);
+      norm_ = with_norm ? std::make_unique<BatchNorm2d<T>>(out) : nullptr;
+    }
+  }
+  explicit operator bool() const { return conv_ != nullptr; }
+
+  void build(const Shape& in, ParameterStore<T>& store, const std::string& block) {
+    if (conv_ != nullptr) {
+      const Shape s = conv_->build(in, store, child_name(block, "shortcut.0"));
+      if (norm_ != nullptr) {
+        norm_->build(s, store, child_name(block, "shortcut.1"));
+      }
+    }
+  }
+  Var<T> forward(Var<T> x) const {
+    return norm_ != nullptr ? forward_pair<T>(*conv_, *norm_, x, false) : conv_->forward(x, false);
+  }
+
+ private:
+  std::unique_ptr<Conv2d<T>> conv_;
+  std::unique_ptr<BatchNorm2d<T>> norm_;
+};
+
+inline Spec block_spec(const char* type, std::int64_t in, std::int64_t out, std::int64_t stride, Init init) {
+  return {.name = "",
+          .type = type,
+          .options = {{"in", std::to_string(in)},
+                      {"out", std::to_string(out)},
+                      {"stride", std::to_string(stride)},
+                      {"init", init_name(init)}},
+          .children = {}};
+}
+
+}  // namespace detail
+
 /// The basic block of ResNet-18 (He et al. 2016a, figure 5 left): conv1 3x3 (stride), bn1, ReLU, conv2 3x3, bn2, plus
 /// the input, ReLU. Where the shape changes the input goes through shortcut.0 (1x1 convolution) and shortcut.1 (batch
 /// norm).
@@ -47,57 +91,36 @@ template <class T>
 class BasicBlock : public Layer<T> {
  public:
   BasicBlock(std::int64_t in, std::int64_t out, std::int64_t stride = 1, Init init = Init::torch)
-      : in_(in),
-        out_(out),
-        stride_(stride),
-        init_(init),
-        conv1_(in, out, 3, {.stride = stride, .padding = 1}, false, init),
+      : conv1_(in, out, 3, {.stride = stride, .padding = 1}, false, init),
         bn1_(out),
         conv2_(out, out, 3, {.padding = 1}, false, init),
-        bn2_(out) {
-    if (stride != 1 || in != out) {
-      shortcut_conv_ = std::make_unique<Conv2d<T>>(in, out, 1, ConvOptions{.stride = stride}, false, init);
-      shortcut_bn_ = std::make_unique<BatchNorm2d<T>>(out);
-    }
-  }
+        bn2_(out),
+        shortcut_(in, out, stride, init, true),
+        spec_(detail::block_spec("basic_block", in, out, stride, init)) {}
 
   Shape build(const Shape& in, ParameterStore<T>& store, const std::string& name) override {
     Shape s = conv1_.build(in, store, child_name(name, "conv1"));
     s = bn1_.build(s, store, child_name(name, "bn1"));
     s = conv2_.build(s, store, child_name(name, "conv2"));
     s = bn2_.build(s, store, child_name(name, "bn2"));
-    if (shortcut_conv_ != nullptr) {
-      const Shape c = shortcut_conv_->build(in, store, child_name(name, "shortcut.0"));
-      shortcut_bn_->build(c, store, child_name(name, "shortcut.1"));
-    }
+    shortcut_.build(in, store, name);
     return s;
   }
   Var<T> forward(Var<T> x, bool) override {
-    const Var<T> h = bn1_.forward(conv1_.forward(x, false), true);
-    const Var<T> y = bn2_.forward(conv2_.forward(h, false), false);
-    const Var<T> side = shortcut_conv_ != nullptr ? shortcut_bn_->forward(shortcut_conv_->forward(x, false), false) : x;
-    return residual_sum(y, side, true);
+    const Var<T> h = forward_pair<T>(conv1_, bn1_, x, true);
+    const Var<T> y = forward_pair<T>(conv2_, bn2_, h, false);
+    return residual_sum(y, shortcut_ ? shortcut_.forward(x) : x, true);
   }
   bool fuses_relu() const override { return true; }  // its last operation is one
-  Spec spec() const override {
-    return {.name = "",
-            .type = "basic_block",
-            .options = {{"in", std::to_string(in_)},
-                        {"out", std::to_string(out_)},
-                        {"stride", std::to_string(stride_)},
-                        {"init", init_name(init_)}},
-            .children = {}};
-  }
+  Spec spec() const override { return spec_; }
 
  private:
-  std::int64_t in_, out_, stride_;
-  Init init_;
   Conv2d<T> conv1_;
   BatchNorm2d<T> bn1_;
   Conv2d<T> conv2_;
   BatchNorm2d<T> bn2_;
-  std::unique_ptr<Conv2d<T>> shortcut_conv_;
-  std::unique_ptr<BatchNorm2d<T>> shortcut_bn_;
+  detail::Shortcut<T> shortcut_;
+  Spec spec_;
 };
 
 /// The block of the pre-activation ResNet-18 (He et al. 2016b, figure 1 b): bn1, ReLU, conv1 3x3 (stride), bn2, ReLU,
@@ -107,54 +130,37 @@ template <class T>
 class PreActBlock : public Layer<T> {
  public:
   PreActBlock(std::int64_t in, std::int64_t out, std::int64_t stride = 1, Init init = Init::torch)
-      : in_(in),
-        out_(out),
-        stride_(stride),
-        init_(init),
-        bn1_(in),
+      : bn1_(in),
         conv1_(in, out, 3, {.stride = stride, .padding = 1}, false, init),
         bn2_(out),
-        conv2_(out, out, 3, {.padding = 1}, false, init) {
-    if (stride != 1 || in != out) {
-      shortcut_ = std::make_unique<Conv2d<T>>(in, out, 1, ConvOptions{.stride = stride}, false, init);
-    }
-  }
+        conv2_(out, out, 3, {.padding = 1}, false, init),
+        shortcut_(in, out, stride, init, false),
+        spec_(detail::block_spec("preact_block", in, out, stride, init)) {}
 
   Shape build(const Shape& in, ParameterStore<T>& store, const std::string& name) override {
     Shape s = bn1_.build(in, store, child_name(name, "bn1"));
     s = conv1_.build(s, store, child_name(name, "conv1"));
     s = bn2_.build(s, store, child_name(name, "bn2"));
     s = conv2_.build(s, store, child_name(name, "conv2"));
-    if (shortcut_ != nullptr) {
-      shortcut_->build(in, store, child_name(name, "shortcut.0"));
-    }
+    shortcut_.build(in, store, name);
     return s;
   }
   Var<T> forward(Var<T> x, bool relu) override {
     const Var<T> active = bn1_.forward(x, true);
-    const Var<T> side = shortcut_ != nullptr ? shortcut_->forward(active, false) : x;
-    const Var<T> h = bn2_.forward(conv1_.forward(active, false), true);
+    const Var<T> side = shortcut_ ? shortcut_.forward(active) : x;
+    const Var<T> h = forward_pair<T>(conv1_, bn2_, active, true);
     return residual_sum(conv2_.forward(h, false), side, relu);
   }
   bool fuses_relu() const override { return true; }
-  Spec spec() const override {
-    return {.name = "",
-            .type = "preact_block",
-            .options = {{"in", std::to_string(in_)},
-                        {"out", std::to_string(out_)},
-                        {"stride", std::to_string(stride_)},
-                        {"init", init_name(init_)}},
-            .children = {}};
-  }
+  Spec spec() const override { return spec_; }
 
  private:
-  std::int64_t in_, out_, stride_;
-  Init init_;
   BatchNorm2d<T> bn1_;
   Conv2d<T> conv1_;
   BatchNorm2d<T> bn2_;
   Conv2d<T> conv2_;
-  std::unique_ptr<Conv2d<T>> shortcut_;
+  detail::Shortcut<T> shortcut_;
+  Spec spec_;
 };
 
 }  // namespace pavise::nn
