@@ -47,15 +47,15 @@ inline std::pair<Verdict, std::string> give_verdict(const std::vector<Check>& ch
   if (!open.empty()) {
     return {Verdict::undecided, concat("Open: ", join(open, "; "), ".")};
   }
+  if (signs.empty()) {
+    return {Verdict::undecided, "No sign was measured."};
+  }
   if (images < kFewestImages) {
     return {Verdict::undecided, concat("The signs were measured on ", images, " correctly classified images, expected ",
                                        kFewestImages, " or more.")};
   }
   if (!unclear.empty()) {
     return {Verdict::undecided, concat("Too few images to tell: ", join(unclear), ".")};
-  }
-  if (passed == 0) {
-    return {Verdict::undecided, "No sign was measured."};
   }
   return {Verdict::reliable, concat("All ", passed, " signs that apply passed on ", images, " images.")};
 }
