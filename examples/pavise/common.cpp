@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <iostream>
 
+#include "pavise/attack/settings.hpp"
 #include "pavise/core/parallel.hpp"
 #include "pavise/data/catalog.hpp"
 #include "pavise/io/file.hpp"
@@ -32,27 +33,7 @@ std::string command_line(int argc, char** argv) {
   return out;
 }
 
-double parse_radius(const std::string& text) {
-  const auto number = [&](const std::string& part) {
-    std::size_t used = 0;
-    double value = 0.0;
-    try {
-      value = std::stod(part, &used);
-    } catch (const std::exception&) {
-      used = 0;
-    }
-    require(used > 0 && used == part.size(), "radius '", text,
-            "': expected a number such as 0.1, or a fraction such as 8/255");
-    return value;
-  };
-  const auto slash = text.find('/');
-  if (slash == std::string::npos) {
-    return number(text);
-  }
-  const double below = number(text.substr(slash + 1));
-  require(below > 0.0, "radius '", text, "': the denominator must be more than 0");
-  return number(text.substr(0, slash)) / below;
-}
+double parse_radius(const std::string& text) { return attack::parse_number("radius", text); }
 
 std::vector<double> parse_radii(const std::string& text) {
   std::vector<double> radii;

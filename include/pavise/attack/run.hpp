@@ -46,6 +46,8 @@ struct RunOptions {
   bool stop_at_success = true;  ///< further attempts only for images that stand; else all, and the best one wins
   /// Draws of a random classifier by which an image is judged; the most frequent class counts.
   std::int64_t judging_draws = 100;
+  /// Of a targeted attack, whose labels are the targets: the images' own labels, none of which may be its target.
+  std::span<const std::int32_t> truth = {};
   /// Called with the attempts (images times restarts) newly done, by any thread.
   std::function<void(std::int64_t attempts)> progress = {};
 };
@@ -98,12 +100,18 @@ inline void check_images(const Attack& attack, const Classifier& model, const Te
   require(options.restarts >= 1 && options.restarts * attack.attempts() <= 65535, name, ": ", options.restarts,
           " restarts, expected 1 to ", 65535 / attack.attempts());
   require(options.judging_draws >= 1, name, ": ", options.judging_draws, " judging draws, expected 1 or more");
+  require(options.truth.empty() || attack.targeted(), name,
+          ": is not targeted, expected no true labels besides labels");
+  require<ShapeError>(options.truth.empty() || options.truth.size() == labels.size(), name, ": ", options.truth.size(),
+                      " true labels for ", n, " images");
   const auto low = static_cast<float>(attack.threat().low);  // the walls as the attacks' steps round them
   const auto high = static_cast<float>(attack.threat().high);
   for (std::int64_t i = 0; i < n; ++i) {
     const std::int32_t label = labels[static_cast<std::size_t>(i)];
     require(label >= 0 && label < model.classes(), name, ": label ", label, " of image ", i, ", expected 0 to ",
             model.classes() - 1);
+    require(options.truth.empty() || options.truth[static_cast<std::size_t>(i)] != label, name, ": target ", label,
+            " of image ", i, " is its own label, expected another class");
     for (const float v : images.row(i)) {
       require(v >= low && v <= high, name, ": a pixel of image ", i, " is ", v, ", outside the declared box [",
               attack.threat().low, ",", attack.threat().high, "]; images are given before normalisation");

@@ -21,10 +21,10 @@ inline constexpr int kCurrentRounding = 4;
 template <class T, class V>
 [[gnu::always_inline]] inline V register_fma(V a, V b, V c) {
   if constexpr (std::is_same_v<T, float>) {
-    return (V)__builtin_ia32_vfmaddps512_mask((FloatRegister)a, (FloatRegister)b, (FloatRegister)c, 0xFFFF,
+    return (V)__builtin_ia32_vfmaddps512_mask((FloatRegister)a, (FloatRegister)b, (FloatRegister)c, -1,
                                               kCurrentRounding);
   } else {
-    return (V)__builtin_ia32_vfmaddpd512_mask((DoubleRegister)a, (DoubleRegister)b, (DoubleRegister)c, 0xFF,
+    return (V)__builtin_ia32_vfmaddpd512_mask((DoubleRegister)a, (DoubleRegister)b, (DoubleRegister)c, -1,
                                               kCurrentRounding);
   }
 }
@@ -39,9 +39,9 @@ template <class T, class V>
   }
 #else
   if constexpr (std::is_same_v<T, float>) {
-    return (V)__builtin_ia32_sqrtps512_mask((FloatRegister)a, (FloatRegister)a, 0xFFFF, kCurrentRounding);
+    return (V)__builtin_ia32_sqrtps512_mask((FloatRegister)a, (FloatRegister)a, -1, kCurrentRounding);
   } else {
-    return (V)__builtin_ia32_sqrtpd512_mask((DoubleRegister)a, (DoubleRegister)a, 0xFF, kCurrentRounding);
+    return (V)__builtin_ia32_sqrtpd512_mask((DoubleRegister)a, (DoubleRegister)a, -1, kCurrentRounding);
   }
 #endif
 }

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+#include "subject.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "pavise/data/catalog.hpp"
+
+namespace pavise::program {
+
+void Subject::add_to(CLI::App& app) {
+  app.add_option("--model-file", model_file, "The model, as `pavise train` wrote it")->required();
+  Shared::add_to(app);
+  app.add_option("--norm", norm, "linf, l2 or l1")->capture_default_str();
+  app.add_option("--eps", eps, "Radius in pixels of [0,1]: a number, or a fraction such as 8/255")
+      ->capture_default_str();
+  app.add_option("--count", count, "The first images of the test set")->capture_default_str();
+  app.add_option("--gallery", gallery, "Keep this many images for the report")->capture_default_str();
+  app.add_option("--json", json, "Write the record here; - for standard output");
+}
+
+void Subject::apply() const {
+  Shared::apply();
+  require(count >= 1, "--count ", count, ", expected 1 or more");
+  threat();
+  if (!json.empty()) {
+    prepare_output(json);
+  }
+}
+
+void require_same_images(const std::string& file, const nn::Model& model, const data::Dataset& set) {
+  require<ShapeError>(set.image_shape() == model.input_shape(), file, " expects images of ", model.input_shape(),
+                      ", data set ", set.name(), " has ", set.image_shape());
+  require(set.classes() <= model.classes(), file, " tells ", model.classes(), " classes apart, data set ", set.name(),
+          " has ", set.classes());
+}
+
+data::Dataset Subject::load_test(const nn::Model& model) const {
+  data::Dataset test = data::load(data).test.first(count);
+  require_same_images(model_file, model, test);
+  return test;
+}
+
+nlohmann::json Subject::make_record(const std::string& kind, const io::ModelFile& file,
+                                    const data::Dataset& test) const {
+  nlohmann::json out = record(kind, command, seed);
+  const auto recipe = [&file](const char* key, const std::string& otherwise) {
+    const auto at = file.recipe.find(key);
+    return at != file.recipe.end() ? at->second : otherwise;
+  };
+  out["data"] = data;
+  out["data_note"] = data_note;
+  out["model"] = file.model.name();
+  out["model_file"] = model_file;
+  out["defense"] = recipe("defense", "unknown");
+  out["label"] = !label.empty() ? label : recipe("label", out["defense"].get<std::string>());
+  out["norm"] = norm;
+  out["epsilon"] = parse_radius(eps);
+  out["count"] = test.size();
+  out["class_names"] = test.class_names();
+  return out;
+}
+
+nlohmann::json gallery(const GallerySource& source, std::int64_t wanted) {
+  const data::Dataset& set = source.set;
+  nlohmann::json items = nlohmann::json::array();
+  std::vector<std::int64_t> order;  // images that were broken tell most
+  for (const bool broken : {true, false}) {
+    for (std::int64_t i = 0; i < set.size(); ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      if (source.clean_prediction[at] == set.label(i) && (source.broken[at] != 0) == broken) {
+        order.push_back(i);
+      }
+    }
+  }
+  order.resize(std::min(order.size(), static_cast<std::size_t>(wanted)));
+  for (const std::int64_t i : order) {
+    const auto at = static_cast<std::size_t>(i);
+    nlohmann::json clean = nlohmann::json::array();
+    nlohmann::json adversarial = nlohmann::json::array();
+    const auto image = source.adversarial.row(i);
+    for (std::size_t e = 0; e < image.size(); ++e) {
+      clean.push_back(set.pixels(i)[e]);
+      adversarial.push_back(std::round(image[e] * 255.0f * 100.0f) / 100.0);
+    }
+    items.push_back({{"index", set.source_index(i)},
+                     {"label", set.label(i)},
+                     {"clean_prediction", source.clean_prediction[at]},
+                     {"adversarial_prediction", source.prediction[at]},
+                     {"clean_confidence", source.clean_confidence[at]},
+                     {"adversarial_confidence", source.confidence[at]},
+                     {"distance", source.distance[at]},
+                     {"clean", std::move(clean)},
+                     {"adversarial", std::move(adversarial)}});
+  }
+  const Shape& s = set.image_shape();
+  return {{"shape", {s[0], s[1], s[2]}}, {"items", std::move(items)}};
+}
+
+}  // namespace pavise::program

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+// What `attack` and `evaluate` have in common: a model file, the first images of a data set, and the record of what came
+// out.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common.hpp"
+#include "pavise/attack/threat.hpp"
+#include "pavise/core/tensor.hpp"
+#include "pavise/data/dataset.hpp"
+#include "pavise/io/model_file.hpp"
+
+namespace pavise::program {
+
+struct Subject : Shared {
+  std::string model_file;
+  std::string norm = "linf";
+  std::string eps = "0.1";
+  std::int64_t count = 1000;
+  std::int64_t gallery = 0;
+  std::string json;
+
+  void add_to(CLI::App& app);
+  /// Sets the threads up, and refuses what cannot be before long work begins.
+  void apply() const;
+  attack::Threat threat() const { return threat_of(parse_radius(eps)); }
+  attack::Threat threat_of(double epsilon) const { return {attack::parse_norm(norm), epsilon}; }
+  io::ModelFile load_model() const { return io::load_model(model_file); }
+  /// The first `count` images of the test set, which must suit the model.
+  data::Dataset load_test(const nn::Model& model) const;
+  /// A record with data, model, defence, label, threat and command.
+  nlohmann::json make_record(const std::string& kind, const io::ModelFile& file, const data::Dataset& test) const;
+};
+
+/// A model and the images that another one's were made with.
+void require_same_images(const std::string& file, const nn::Model& model, const data::Dataset& set);
+
+/// Images before and after, as an attack or an evaluation left them.
+struct GallerySource {
+  const data::Dataset& set;
+  const Tensor<float>& adversarial;
+  std::vector<std::int32_t> clean_prediction, prediction;
+  std::vector<float> clean_confidence, confidence, distance;
+  std::vector<std::uint8_t> broken;
+};
+
+/// Up to `wanted` images as bytes: first those that were broken, then those that stood.
+nlohmann::json gallery(const GallerySource& source, std::int64_t wanted);
+
+}  // namespace pavise::program
