@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT
+// DeepFool: the closed form on linear classifiers, and what it takes on a network.
+#include "pavise/attack/deepfool.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "attack/attack_checks.hpp"
+
+namespace pv = pavise;
+namespace attack = pavise::attack;
+using attack::Norm;
+using attack_checks::LinearProblem;
+
+TEST_CASE("deepfool: linear classifiers, exact distances times 1 + overshoot") {
+  for (const std::int32_t classes : {2, 10}) {
+    const LinearProblem problem(classes);
+    for (const Norm norm : {Norm::linf, Norm::l2}) {
+      const attack::Threat threat(norm, 15.0, -20.0, 20.0);
+      for (const double overshoot : {0.02, 1e-4}) {
+        const auto result = attack::run(attack::DeepFool(threat, {.overshoot = overshoot}), problem.model,
+                                        problem.images, problem.labels);
+        double worst = 0;
+        for (std::int64_t i = 0; i < problem.size(); ++i) {
+          const auto at = static_cast<std::size_t>(i);
+          double exact = std::numeric_limits<double>::infinity();
+          double margin = 0;  // of the nearest class
+          for (std::int32_t k = 0; k < classes; ++k) {
+            const double distance = problem.distance_to(norm, i, k, -20.0, 20.0);
+            if (k != problem.labels[at] && distance < exact) {
+              exact = distance;
+              margin = problem.margin(problem.images.row(i), i, k);
+            }
+          }
+          CHECK(result.fooled[at] == 1);
+          // The published 1e-4 on the difference of the logits is a part of the length.
+          const double expected = exact * (1.0 + 1e-4 / margin) * (1.0 + overshoot);
+          worst = std::max(worst, std::abs(static_cast<double>(result.distance[at]) / expected - 1.0));
+          CHECK(result.backward[at] == classes);  // one step
+        }
+        MESSAGE(classes, " classes, ", attack::norm_name(norm), ", overshoot ", overshoot, ": worst relative error ",
+                worst);
+        CHECK(worst < 1e-4);
+      }
+    }
+  }
+}
+
+TEST_CASE("deepfool: a network is fooled in a few steps, and images end where the label changes") {
+  const auto model = attack_checks::small_network();
+  const auto images = attack_checks::drawn_images(40, model.input_shape());
+  const auto labels = attack_checks::predictions(model, images);
+  for (const Norm norm : {Norm::linf, Norm::l2}) {
+    const auto result = attack::run(attack::DeepFool(attack::Threat(norm, 5.0, -10.0, 10.0)), model, images, labels);
+    CHECK(std::count(result.fooled.begin(), result.fooled.end(), 1) == 40);
+    CHECK(result.backward_passes < 40 * 5 * 6);
+    // A tenth less of the perturbation and the label has not changed yet: the boundary is close.
+    pv::Tensor<float> nearer = images;
+    for (std::int64_t i = 0; i < 40; ++i) {
+      for (std::size_t e = 0; e < images.row(i).size(); ++e) {
+        nearer.row(i)[e] += 0.9f * (result.adversarial.row(i)[e] - images.row(i)[e]);
+      }
+    }
+    const auto still = attack_checks::predictions(model, nearer);
+    std::int64_t same = 0;
+    for (std::size_t i = 0; i < 40; ++i) {
+      same += still[i] == labels[i] ? 1 : 0;
+    }
+    CHECK(same >= 36);
+    // Too few steps: the last iterate comes back, and nothing is claimed.
+    const auto box = attack::run(attack::DeepFool(attack::linf(1e-4)), model, images, labels);
+    CHECK(box.robust_correct >= 38);
+  }
+}
+
+TEST_CASE("deepfool: a classifier without gradients ends at once") {
+  const attack::Classifier flat("flat", {1, 2, 2}, 3, [](pv::Var<float> x) {
+    thread_local float logits[3 * 16] = {};
+    for (int i = 0; i < 3 * 16; ++i) {
+      logits[i] = i < x.tape().lanes() ? 1.0f : 0.0f;
+    }
+    return x.tape().view({3}, logits);
+  });
+  const auto images = attack_checks::drawn_images(3, {1, 2, 2});
+  const std::vector<std::int32_t> labels(3, 0);
+  const auto result = attack::run(attack::DeepFool(attack::l2(1.0)), flat, images, labels);
+  CHECK(result.robust_correct == 3);
+  CHECK(result.backward_passes == 9);
+}
+
+TEST_CASE("deepfool: the same bits for any batch, order, number of threads and instruction set") {
+  const auto model = attack_checks::small_network();
+  const auto images = attack_checks::drawn_images(40, model.input_shape());
+  const auto labels = attack_checks::predictions(model, images);
+  attack_checks::check_independence(attack::DeepFool(attack::linf(0.03)), model, images, labels);
+  attack_checks::check_independence(attack::DeepFool(attack::l2(0.2)), model, images, labels);
+}
+
+TEST_CASE("deepfool: options out of range are refused") {
+  CHECK_THROWS_WITH_AS(attack::DeepFool(attack::l1(1.0)), "deepfool: norm l1, expected linf or l2", pv::ValueError);
+  CHECK_THROWS_WITH_AS(attack::DeepFool(attack::l2(1.0), {.steps = 0}), "deepfool: 0 steps, expected 1 or more",
+                       pv::ValueError);
+  CHECK_THROWS_AS(attack::DeepFool(attack::l2(1.0), {.overshoot = -0.1}), pv::ValueError);
+}
