@@ -12,6 +12,12 @@
 
 namespace pavise::attack {
 
+/// What a query makes of several draws of a classifier's random numbers.
+enum class Mean {
+  loss,     ///< the mean of the draws' losses: expectation over transformations (Athalye et al. 2018)
+  softmax,  ///< the loss of their mean softmax: that of a smoothed classifier (Salman et al. 2019)
+};
+
 /// A classifier as attacks and evaluations see it: logits of an image, and what the defence inside says of itself. It
 /// is a light value that refers to its model: keep the model alive.
 ///
@@ -49,10 +55,21 @@ class Classifier {
   /// How many draws of its random numbers an attack averages for each query (expectation over transformations,
   /// Athalye et al. 2018); 1 for a classifier without any.
   std::int64_t draws() const { return draws_; }
-  Classifier with_draws(std::int64_t draws) const {
+  /// Whether all queries of an attack on an image share their draws; otherwise every query draws anew.
+  bool repeats_draws() const { return repeats_draws_; }
+  Classifier with_draws(std::int64_t draws, bool repeated = false) const {
     require(draws >= 1, "classifier ", name_, ": ", draws, " draws for a query, expected 1 or more");
     Classifier other = *this;
     other.draws_ = draws;
+    other.repeats_draws_ = repeated;
+    return other;
+  }
+
+  /// The mean that a query takes of them.
+  Mean mean() const { return mean_; }
+  Classifier with_mean(Mean mean) const {
+    Classifier other = *this;
+    other.mean_ = mean;
     return other;
   }
 
@@ -63,6 +80,8 @@ class Classifier {
   Logits logits_;
   nn::Declaration declaration_;
   std::int64_t draws_ = 1;
+  bool repeats_draws_ = false;
+  Mean mean_ = Mean::loss;
 };
 
 }  // namespace pavise::attack

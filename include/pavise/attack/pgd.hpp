@@ -70,7 +70,7 @@ class Pgd : public Attack {
                                     answer);
       step(threat(), adversarial, gradient, center, n, lanes, alpha, static_cast<float>(options_.l1_sparsity));
     }
-    passes.forward += options_.steps * model.draws() * clean.valid(group);
+    passes.forward += options_.steps * forward_passes(model, true) * clean.valid(group);
     passes.backward += options_.steps * model.draws() * clean.valid(group);
   }
 

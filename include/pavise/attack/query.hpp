@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "pavise/attack/classifier.hpp"
+#include "pavise/attack/mean_softmax.hpp"
 #include "pavise/autodiff/loss.hpp"
 #include "pavise/core/philox.hpp"
 #include "pavise/core/tensor.hpp"
@@ -36,8 +37,9 @@ struct QueryKey {
   std::int64_t number = 0;
 };
 
-/// What came back. Of a classifier that is asked for several draws: the mean of the losses, the logarithm of the mean
-/// softmax as logits, and the class with most votes (the lowest of equals) as prediction.
+/// What came back. Of a classifier that is asked for several draws: the mean of the losses (Mean::softmax: the loss of
+/// the logits that follow), the logarithm of the mean softmax as logits, and the class with most votes (the lowest of
+/// equals) as prediction.
 struct Answer {
   AlignedVector<float> logits;  ///< [classes][width]
   alignas(64) PerLane<float> loss{};
@@ -47,12 +49,15 @@ struct Answer {
 
 namespace detail {
 
-/// Sets the key of draw `draw` of a query: the images' names stand for (image, restart, number, draw) together.
-inline void set_query_key(Tape<float>& tape, const QueryKey& key, std::int64_t draw, int lanes,
+/// Sets the key of draw `draw` of a query: the images' names stand for (image, restart, number, draw) together. Where a
+/// classifier repeats its draws, all queries have the number 0.
+inline void set_query_key(Tape<float>& tape, const Classifier& model, const QueryKey& key, std::int64_t draw, int lanes,
                           PerLane<std::uint32_t>& names) {
   for (int lane = 0; lane < lanes; ++lane) {
     const auto l = static_cast<std::size_t>(lane);
-    const auto number = static_cast<std::uint32_t>(key.numbers != nullptr ? key.numbers[lane] : key.number);
+    const auto number = static_cast<std::uint32_t>(model.repeats_draws()    ? 0
+                                                   : key.numbers != nullptr ? key.numbers[lane]
+                                                                            : key.number);
     names[l] = random_block({.seed = key.seed,
                              .purpose = Purpose::defense,
                              .image = key.ids != nullptr ? key.ids[lane] : static_cast<std::uint32_t>(lane),
@@ -120,7 +125,68 @@ inline void read_answer(Var<float> logits, int lanes, std::int64_t draw, std::in
   }
 }
 
+/// `query` of a classifier whose loss is that of the mean softmax. The draws go through once for the mean and, where
+/// the gradient is asked for, once more, each with the derivative by its own logits: memory for one draw is enough.
+inline const float* query_mean_softmax(const Classifier& model, float* x, std::int64_t images, int width,
+                                       const std::int32_t* labels, const Loss& loss, bool gradient, const QueryKey& key,
+                                       Answer& answer) {
+  auto& tape = thread_tape<float>();
+  thread_local AlignedVector<float> probability, sum, outer, inner;
+  thread_local std::vector<std::int32_t> votes;
+  PerLane<std::uint32_t> names{};
+  Var<float> input;
+  const auto pass = [&](std::int64_t draw, bool watch) {
+    tape.begin(images, width);
+    set_query_key(tape, model, key, draw, width, names);
+    input = tape.view(model.input_shape(), x, watch);
+    return model(input);
+  };
+  MeanSoftmax mean(model.classes(), width);
+  for (std::int64_t draw = 0; draw < model.draws(); ++draw) {
+    const Var<float> logits = pass(draw, false);
+    mean.add(logits.data());
+    read_answer(logits, width, draw, model.draws(), answer, probability, votes);
+  }
+  mean.log_mean(answer.logits.data());
+  if (!loss) {
+    return nullptr;
+  }
+  outer = answer.logits;
+  outer.resize(outer.size() + 16);  // the room that a pass with one lane needs
+  tape.begin(images, width);
+  const Var<float> logits = tape.view(Shape{model.classes()}, outer.data(), gradient);
+  const Var<float> value = loss(logits, labels);
+  std::copy_n(value.data(), width, answer.loss.begin());
+  if (!gradient) {
+    return nullptr;
+  }
+  sum.assign(static_cast<std::size_t>(model.input_shape().numel() * width), 0.0f);
+  tape.backward(value);
+  if (const float* g = tape.input_gradient(logits)) {
+    outer.assign(g, g + answer.logits.size());
+    inner.resize(outer.size());
+    for (std::int64_t draw = 0; draw < model.draws(); ++draw) {
+      const Var<float> z = pass(draw, true);
+      if (!tape.needs_gradient(z)) {
+        continue;
+      }
+      mean.derivative(z.data(), outer.data(), inner.data());
+      tape.backward(z, inner.data());
+      const float* dx = tape.input_gradient(input);
+      for (std::size_t i = 0; dx != nullptr && i < sum.size(); ++i) {
+        sum[i] += dx[i];
+      }
+    }
+  }
+  return sum.data();
+}
+
 }  // namespace detail
+
+/// Forward passes that a query of one image takes.
+inline std::int64_t forward_passes(const Classifier& model, bool gradient) {
+  return model.draws() * (gradient && model.mean() == Mean::softmax && model.draws() > 1 ? 2 : 1);
+}
 
 /// Puts `images` images in `width` lanes (16, or 1), x [size][width] with room for fifteen elements behind a single one,
 /// to the classifier. `loss` (may be empty) is evaluated for `labels`. Returns the derivative of the loss, [size][width],
@@ -130,6 +196,9 @@ inline const float* query(const Classifier& model, float* x, std::int64_t images
   auto& tape = thread_tape<float>();
   const std::int64_t size = model.input_shape().numel();
   const std::int64_t draws = model.draws();
+  if (draws > 1 && model.mean() == Mean::softmax) {
+    return detail::query_mean_softmax(model, x, images, width, labels, loss, gradient, key, answer);
+  }
   thread_local AlignedVector<float> probability;
   thread_local std::vector<std::int32_t> votes;
   thread_local AlignedVector<float> sum;
@@ -139,7 +208,7 @@ inline const float* query(const Classifier& model, float* x, std::int64_t images
   for (std::int64_t draw = 0; draw < draws; ++draw) {
     tape.begin(images, width);
     if (model.declaration().random) {
-      detail::set_query_key(tape, key, draw, width, names);
+      detail::set_query_key(tape, model, key, draw, width, names);
     }
     const Var<float> input = tape.view(model.input_shape(), x, gradient);
     const Var<float> logits = model(input);
@@ -181,7 +250,7 @@ inline void query_jacobian(const Classifier& model, float* x, int width, float* 
   PerLane<std::uint32_t> names{};
   tape.begin(width, width);
   if (model.declaration().random) {
-    detail::set_query_key(tape, key, 0, width, names);
+    detail::set_query_key(tape, model, key, 0, width, names);
   }
   const Var<float> input = tape.view(model.input_shape(), x, true);
   const Var<float> logits = model(input);

@@ -137,7 +137,7 @@ class Lanes {
     for (std::int64_t i = 0; gradient != nullptr && i < size() * width_; ++i) {
       gradient[i] = g[i] - g[i] == 0.0f ? g[i] : 0.0f;
     }
-    count(forward_, model_.draws());
+    count(forward_, forward_passes(model_, gradient != nullptr));
     next_query();
   }
 
