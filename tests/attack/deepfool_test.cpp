@@ -7,14 +7,104 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "attack/attack_checks.hpp"
+#include "attack/undefined_checks.hpp"
 
 namespace pv = pavise;
 namespace attack = pavise::attack;
 using attack::Norm;
 using attack_checks::LinearProblem;
+
+namespace {
+
+/// `small_network` in double: the pixels' and the logits' arithmetic written out, and DeepFool on it as published.
+class Reference {
+ public:
+  explicit Reference(const pv::nn::Model& model) : classes_(static_cast<std::size_t>(model.classes())) {
+    for (const char* name : {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"}) {
+      const auto value = model.parameters()[name].value();
+      parameters_.emplace_back(value.begin(), value.end());
+    }
+  }
+
+  /// The distance at which it ends, in L2 or Linf; infinite where it does not fool the network.
+  double deepfool(Norm norm, std::span<const float> image, std::int32_t label, double overshoot, int steps, double low,
+                  double high) const {
+    const std::vector<double> clean(image.begin(), image.end());
+    const auto own = static_cast<std::size_t>(label);
+    std::vector<double> x = clean;
+    std::vector<double> r(x.size(), 0.0);
+    for (int step = 0; step < steps; ++step) {
+      const auto [z, rows] = linearise(x);
+      double nearest = std::numeric_limits<double>::infinity();
+      std::vector<double> move;
+      for (std::size_t k = 0; k < classes_; ++k) {
+        double l1 = 0;
+        double squares = 0;
+        std::vector<double> w(x.size());
+        for (std::size_t e = 0; e < x.size(); ++e) {
+          w[e] = rows[k][e] - rows[own][e];
+          l1 += std::abs(w[e]);
+          squares += w[e] * w[e];
+        }
+        const double f = std::abs(z[k] - z[own]);
+        const double ratio = f / (norm == Norm::l2 ? std::sqrt(squares) : l1);
+        if (k == own || ratio >= nearest) {
+          continue;
+        }
+        nearest = ratio;
+        move = w;
+        for (double& m : move) {
+          m = norm == Norm::l2 ? (f + 1e-4) / squares * m : std::copysign((f + 1e-4) / l1, m);
+        }
+      }
+      double distance = 0;
+      for (std::size_t e = 0; e < x.size(); ++e) {
+        r[e] += move[e];
+        x[e] = std::clamp(clean[e] + (1.0 + overshoot) * r[e], low, high);
+        const double d = std::abs(x[e] - clean[e]);
+        distance = norm == Norm::l2 ? distance + d * d : std::max(distance, d);
+      }
+      const auto logits = linearise(x).first;
+      if (std::max_element(logits.begin(), logits.end()) - logits.begin() != label) {
+        return norm == Norm::l2 ? std::sqrt(distance) : distance;
+      }
+    }
+    return std::numeric_limits<double>::infinity();
+  }
+
+ private:
+  /// Logits, and the gradient of each.
+  std::pair<std::vector<double>, std::vector<std::vector<double>>> linearise(const std::vector<double>& x) const {
+    const std::size_t hidden = parameters_[1].size();
+    std::vector<double> z = parameters_[3];
+    std::vector<std::vector<double>> rows(classes_, std::vector<double>(x.size(), 0.0));
+    for (std::size_t h = 0; h < hidden; ++h) {
+      const double* w = parameters_[0].data() + h * x.size();
+      double a = parameters_[1][h];
+      for (std::size_t e = 0; e < x.size(); ++e) {
+        a += w[e] * x[e];
+      }
+      for (std::size_t k = 0; a > 0 && k < classes_; ++k) {
+        const double out = parameters_[2][k * hidden + h];
+        z[k] += out * a;
+        for (std::size_t e = 0; e < x.size(); ++e) {
+          rows[k][e] += out * w[e];
+        }
+      }
+    }
+    return {z, rows};
+  }
+
+  std::size_t classes_;
+  std::vector<std::vector<double>> parameters_;
+};
+
+}  // namespace
 
 TEST_CASE("deepfool: linear classifiers, exact distances times 1 + overshoot") {
   for (const std::int32_t classes : {2, 10}) {
@@ -37,7 +127,7 @@ TEST_CASE("deepfool: linear classifiers, exact distances times 1 + overshoot") {
             }
           }
           CHECK(result.fooled[at] == 1);
-          // The published 1e-4 on the difference of the logits is a part of the length.
+          // The 1e-4 on the difference of the logits is a part of the length.
           const double expected = exact * (1.0 + 1e-4 / margin) * (1.0 + overshoot);
           worst = std::max(worst, std::abs(static_cast<double>(result.distance[at]) / expected - 1.0));
           CHECK(result.backward[at] == classes);  // one step
@@ -75,6 +165,42 @@ TEST_CASE("deepfool: a network is fooled in a few steps, and images end where th
     const auto box = attack::run(attack::DeepFool(attack::linf(1e-4)), model, images, labels);
     CHECK(box.robust_correct >= 38);
   }
+}
+
+TEST_CASE("deepfool: the distances of the algorithm in double, step by step") {
+  const auto model = attack_checks::small_network();
+  const Reference reference(model);
+  const auto images = attack_checks::drawn_images(40, model.input_shape());
+  const auto labels = attack_checks::predictions(model, images);
+  // A box that is in the way, and one that is not; one step, and all that it takes.
+  for (const Norm norm : {Norm::linf, Norm::l2}) {
+    for (const attack::Threat& threat : {attack::Threat(norm, 1.0), attack::Threat(norm, 5.0, -10.0, 10.0)}) {
+      for (const int steps : {1, 50}) {
+        const auto result = attack::run(attack::DeepFool(threat, {.steps = steps}), model, images, labels);
+        std::int64_t fooled = 0;
+        double worst = 0;
+        for (std::int64_t i = 0; i < 40; ++i) {
+          const auto at = static_cast<std::size_t>(i);
+          const double expected =
+              reference.deepfool(norm, images.row(i), labels[at], 0.02, steps, threat.low, threat.high);
+          CHECK((result.fooled[at] != 0) == std::isfinite(expected));
+          if (result.fooled[at] != 0 && std::isfinite(expected)) {
+            ++fooled;
+            worst = std::max(worst, std::abs(static_cast<double>(result.distance[at]) / expected - 1.0));
+          }
+        }
+        MESSAGE(attack::norm_name(norm), " in [", threat.low, ",", threat.high, "], ", steps, " steps: ", fooled,
+                " fooled, worst relative error ", worst);
+        CHECK(worst < 1e-4);
+        CHECK(fooled > (steps == 1 ? 0 : 30));
+      }
+    }
+  }
+}
+
+TEST_CASE("deepfool: images whose logits become NaN leave the others alone") {
+  attack_checks::check_undefined_images(attack::DeepFool(attack::linf(0.3)));
+  attack_checks::check_undefined_images(attack::DeepFool(attack::l2(2.0)));
 }
 
 TEST_CASE("deepfool: a classifier without gradients ends at once") {

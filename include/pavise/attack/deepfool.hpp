@@ -24,8 +24,8 @@ struct DeepFoolOptions {
 ///   k  = argmin over k != y of |f_k| / ||w_k||,  f_k = z_k - z_y and w_k = grad f_k at x, dual norm
 ///   r += (|f_k| + 1e-4) / ||w_k||_2^2 * w_k   (L2),   (|f_k| + 1e-4) / ||w_k||_1 * sign(w_k)   (Linf)
 ///   x  = the clean image + (1 + overshoot) r, clipped to the pixel box
-/// The overshoot multiplies the whole perturbation, once; some implementations multiply every step, or none. The class
-/// to leave is the label. An image that is never misclassified ends as its last iterate. The search knows no epsilon:
+/// The overshoot multiplies the whole perturbation, once; some implementations multiply every step, or none. The 1e-4,
+/// which the paper does not have, takes images on a boundary over it. The class to leave is the label. An image that is never misclassified ends as its last iterate. The search knows no epsilon:
 /// the threat's decides what counts as success. On a linear model the distance is (1 + overshoot) times the least one
 /// where the box is wide enough. It has no targeted form. Deterministic. Cost of a step: two forward passes, and a
 /// backward pass for each class.
