@@ -81,6 +81,8 @@ inline std::vector<Case> linear_cases() {
                 {.stride = 2, .padding = 1, .groups = 3}),
       conv_case("conv2d kernel as large as the input", {3, 4, 5}, {17, 3, 4, 5}, {}),
       conv_case("conv2d padding of the whole kernel", {2, 3, 3}, {2, 2, 2, 2}, {.padding = 2}),
+      conv_case("conv2d no output channels", {2, 4, 3}, {0, 2, 3, 3}, {.padding = 1}),
+      conv_case("conv2d no input channels", {0, 4, 3}, {3, 0, 2, 2}, {}),
       conv_case("conv2d row", {2, 1, 13}, {3, 2, 1, 3}, {}),
       // Many channels: Winograd's algorithm, whose rounding is that of intermediate sums ten times as large as the
       // result.
@@ -99,6 +101,8 @@ inline std::vector<Case> linear_cases() {
       linear_case("linear of an image, ReLU", {2, 3, 5}, 23, true, true),
       linear_case("linear, no bias", {16}, 16, false),
       linear_case("linear 1 to 1", {1}, 1),
+      linear_case("linear to nothing", {5}, 0),
+      linear_case("linear of nothing", {0, 3}, 4),
       linear_case("linear many", {131}, 97).within(1e-5),
   };
 }

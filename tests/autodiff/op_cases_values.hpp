@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Rows of the table of operations: functions of elements, broadcasting, reductions, shapes, softmax, matrices, losses.
+// Rows of the table of operations: functions of elements, broadcasting.
 #pragma once
 
 #include <algorithm>
@@ -9,11 +9,6 @@
 #include "autodiff/op_table.hpp"
 #include "pavise/autodiff/broadcast.hpp"
 #include "pavise/autodiff/elementwise.hpp"
-#include "pavise/autodiff/loss.hpp"
-#include "pavise/autodiff/matmul.hpp"
-#include "pavise/autodiff/reduce.hpp"
-#include "pavise/autodiff/shape_ops.hpp"
-#include "pavise/autodiff/softmax.hpp"
 
 namespace op_table {
 
@@ -112,136 +107,13 @@ inline std::vector<Case> broadcast_cases() {
            binary_cases(
                "maximum", -2, [](auto a, auto b) { return maximum(a, b); },
                [](double a, double b) { return std::max(a, b); }),
+           binary_cases(
+               "minimum", -2, [](auto a, auto b) { return minimum(a, b); },
+               [](double a, double b) { return std::min(a, b); }),
        }) {
     all.insert(all.end(), family.begin(), family.end());
   }
   return all;
-}
-
-inline Values softmax_reference(const Values& z, double t) {
-  double sum = 0;
-  Values p = z;
-  for (double& v : p) {
-    sum += v = std::exp(v / t);
-  }
-  for (double& v : p) {
-    v /= sum;
-  }
-  return p;
-}
-
-inline std::vector<Case> structure_cases() {
-  return {
-      make(
-          "sum", {{{3, 5, 2}}}, {}, [](auto& o) { return sum(o.x[0]); },
-          [](const Operation& o) {
-            double s = 0;
-            for (const double v : o.x[0]) {
-              s += v;
-            }
-            return Values{s};
-          }),
-      make(
-          "mean of the last axes", {{{3, 5, 2}}}, {},
-          [](auto& o) {
-            return mean(o.x[0], {1, 2});
-          },
-          [](const Operation& o) {
-            Values s(3, 0.0);
-            for (std::size_t i = 0; i < 30; ++i) {
-              s[i / 10] += o.x[0][i] / 10;
-            }
-            return s;
-          }),
-      make(
-          "max of the first axis", {{.shape = {5, 7}, .distinct = true}}, {}, [](auto& o) { return max(o.x[0], {0}); },
-          [](const Operation& o) {
-            Values s(o.x[0].begin(), o.x[0].begin() + 7);
-            for (std::size_t i = 0; i < 35; ++i) {
-              s[i % 7] = std::max(s[i % 7], o.x[0][i]);
-            }
-            return s;
-          }),
-      make(
-          "reshape", {{{3, 4}}}, {},
-          [](auto& o) {
-            return reshape(o.x[0], {2, 6});
-          },
-          [](const Operation& o) { return o.x[0]; }),
-      make(
-          "slice", {{{3, 5}}}, {}, [](auto& o) { return slice(o.x[0], 0, 1, 3); },
-          [](const Operation& o) { return Values(o.x[0].begin() + 5, o.x[0].end()); }),
-      make(
-          "concat", {{{2, 3}}, {{1, 3}}}, {}, [](auto& o) { return concat(o.x[0], o.x[1], 0); },
-          [](const Operation& o) {
-            Values y = o.x[0];
-            y.insert(y.end(), o.x[1].begin(), o.x[1].end());
-            return y;
-          }),
-      make(
-          "pad2d", {{{1, 1, 2}}}, {}, [](auto& o) { return pad2d(o.x[0], 1, 0.5f); },
-          [](const Operation& o) {
-            Values y(12, 0.5);
-            y[5] = o.x[0][0];
-            y[6] = o.x[0][1];
-            return y;
-          }),
-      make(
-          "transpose", {{{2, 3}}}, {}, [](auto& o) { return transpose(o.x[0]); },
-          [](const Operation& o) {
-            const Values& x = o.x[0];
-            return Values{x[0], x[3], x[1], x[4], x[2], x[5]};
-          }),
-      make(
-          "matmul", {{{3, 5}}, {{5, 2}}}, {}, [](auto& o) { return matmul(o.x[0], o.x[1]); },
-          [](const Operation& o) {
-            Values y(6, 0.0);
-            for (std::size_t i = 0; i < 30; ++i) {
-              y[i / 10 * 2 + i % 2] += o.x[0][i / 10 * 5 + i / 2 % 5] * o.x[1][i / 2 % 5 * 2 + i % 2];
-            }
-            return y;
-          }),
-      make(
-          "softmax", {{{11}, -4, 4}}, {}, [](auto& o) { return softmax(o.x[0], 2.0f); },
-          [](const Operation& o) { return softmax_reference(o.x[0], 2); }),
-      make(
-          "log_softmax", {{{11}, -4, 4}}, {}, [](auto& o) { return log_softmax(o.x[0]); },
-          [](const Operation& o) {
-            Values y = softmax_reference(o.x[0], 1);
-            std::transform(y.begin(), y.end(), y.begin(), [](double v) { return std::log(v); });
-            return y;
-          }),
-      make(
-          "kl_divergence", {{{7}, -2, 2}, {{7}, -2, 2}}, {}, [](auto& o) { return kl_divergence(o.x[0], o.x[1]); },
-          [](const Operation& o) {
-            const Values p = softmax_reference(o.x[0], 1);
-            const Values q = softmax_reference(o.x[1], 1);
-            double sum = 0;
-            for (std::size_t i = 0; i < p.size(); ++i) {
-              sum += p[i] * std::log(p[i] / q[i]);
-            }
-            return Values{sum};
-          }),
-      make(
-          "cross_entropy", {{{10}, -4, 4}}, {},
-          [](auto& o) {
-            std::vector<std::int32_t> labels;
-            for (const auto image : o.image) {
-              labels.push_back(static_cast<std::int32_t>(image % 10));
-            }
-            return cross_entropy(o.x[0], labels.data());
-          },
-          [](const Operation& o) { return Values{-std::log(softmax_reference(o.x[0], 1)[o.image % 10])}; }),
-      make(
-          "mse", {{{2, 3}}, {{2, 3}}}, {}, [](auto& o) { return mse(o.x[0], o.x[1]); },
-          [](const Operation& o) {
-            double sum = 0;
-            for (std::size_t i = 0; i < 6; ++i) {
-              sum += std::pow(o.x[0][i] - o.x[1][i], 2) / 6;
-            }
-            return Values{sum};
-          }),
-  };
 }
 
 }  // namespace op_table

@@ -186,4 +186,17 @@ inline std::vector<Values> batch_norm(const std::vector<Operation>& batch, std::
   return out;
 }
 
+/// softmax(z / t).
+inline Values softmax(const Values& z, double t) {
+  double sum = 0;
+  Values p = z;
+  for (double& v : p) {
+    sum += v = std::exp(v / t);
+  }
+  for (double& v : p) {
+    v /= sum;
+  }
+  return p;
+}
+
 }  // namespace op_table::reference
