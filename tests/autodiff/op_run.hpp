@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Runs a row of the table of operations on drawn operands and differentiates it: what the checks of op_check.cpp compare.
+// Runs a row of the table of operations on drawn operands and differentiates it: what op_check.cpp compares.
 #pragma once
 
 #include <algorithm>
