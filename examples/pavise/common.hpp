@@ -66,6 +66,7 @@ struct Shared {
 /// Adds the subcommand; the function that it returns by `run` does the work.
 void add_train(CLI::App& app, const std::string& command);
 void add_attack(CLI::App& app, const std::string& command);
+void add_evaluate(CLI::App& app, const std::string& command);
 void add_report(CLI::App& app);
 
 }  // namespace pavise::program

@@ -13,6 +13,7 @@ int main(int argc, char** argv) {
   const std::string command = pavise::program::command_line(argc, argv);
   pavise::program::add_train(app, command);
   pavise::program::add_attack(app, command);
+  pavise::program::add_evaluate(app, command);
   pavise::program::add_report(app);
   try {
     app.parse(argc, argv);

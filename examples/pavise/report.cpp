@@ -15,7 +15,7 @@ void add_report(CLI::App& app) {
   };
   auto options = std::make_shared<Options>();
   auto* sub = app.add_subcommand("report", "Writes a self-contained HTML page from the JSON records of a directory");
-  sub->add_option("--in", options->in, "Directory with the records that `train` and `attack` wrote")
+  sub->add_option("--in", options->in, "Directory with the records that `train`, `attack` and `evaluate` wrote")
       ->capture_default_str();
   sub->add_option("--out", options->out, "Directory for index.html, or a file ending in .html")->capture_default_str();
   sub->callback([options] {

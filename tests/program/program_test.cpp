@@ -118,6 +118,15 @@ TEST_CASE("program: what it refuses, it names") {
                                          {"train --data drawn-digits --epochs 0", "epochs"},
                                          {"attack --model-file /nowhere/m.safetensors", "/nowhere/m.safetensors"},
                                          {"attack", "--model-file"},
+                                         {"attack --model-file m --attack pgdd", "apgd-ce"},
+                                         {"attack --model-file m --attack fab --loss dlr", "no setting loss"},
+                                         {"attack --model-file m --set steps", "NAME=VALUE"},
+                                         {"attack --model-file m --eps -0.1", "-0.1"},
+                                         {"attack --model-file m --attack ddn --norm linf", "l2"},
+                                         {"evaluate", "--model-file"},
+                                         {"evaluate --model-file /nowhere/m.safetensors", "/nowhere/m.safetensors"},
+                                         {"evaluate --model-file m --count 0", "--count 0"},
+                                         {"evaluate --model-file m --attacks pgd,pgdd", "unknown attack pgdd"},
                                          {"report --in /nowhere", "/nowhere"},
                                          {"fly", "fly"}}) {
     const Outcome out = run(arguments);
@@ -125,11 +134,114 @@ TEST_CASE("program: what it refuses, it names") {
     CHECK(out.status != 0);
     CHECK(out.text.find(words) != std::string::npos);
   }
-  for (const char* command : {"", "train", "attack", "report"}) {
+  for (const char* command : {"", "train", "attack", "evaluate", "report"}) {
     const Outcome help = run(std::string(command) + " --help");
     CHECK(help.status == 0);
     CHECK(help.text.find("Usage") != std::string::npos);
   }
+}
+
+TEST_CASE("program: attacks by name, with targets and surrogates") {
+  if (!there()) {
+    return;
+  }
+  const Scratch scratch;
+  const std::string model = scratch / "a.safetensors";
+  const std::string other = scratch / "b.safetensors";
+  REQUIRE(run(kTrain + "--defense none --out " + model).status == 0);
+  REQUIRE(run(kTrain + "--defense fgsm-rs --eps 0.05 --out " + other).status == 0);
+  const std::string common = "attack --data drawn-digits --count 40 --quiet --json " + (scratch / "out.json") + " ";
+  const auto record = [&](const std::string& arguments) {
+    const Outcome out = run(common + arguments);
+    INFO(arguments, ": ", out.text);
+    REQUIRE(out.status == 0);
+    return nlohmann::json::parse(contents(scratch / "out.json"));
+  };
+  const auto on_a = "--model-file " + model + " ";
+  const auto cw = record(on_a + "--attack cw --norm l2 --eps 1 --steps 100 --set search-steps=2 --set confidence=1");
+  CHECK(cw["recipe"]["steps"] == 100);
+  CHECK(cw["recipe"]["search_steps"] == 2);
+  CHECK(cw["recipe"]["confidence"] == 1);
+  CHECK(cw["distance"]["images"].get<int>() > 0);
+  CHECK(cw["distance"]["median"].get<double>() > 0);
+
+  // Towards class 3 only images of other classes go; next leaves none out.
+  const auto three = record(on_a + "--attack pgd --eps 0.3 --target 3");
+  CHECK(three["count"].get<int>() < 40);
+  CHECK(three["recipe"]["target"] == "3");
+  CHECK(record(on_a + "--attack pgd --eps 0.3 --target next")["count"] == 40);
+  const Outcome eleven = run(common + on_a + "--target 11");
+  CHECK(eleven.status != 0);
+  CHECK(eleven.text.find("--target 11, expected next, or a class 0 to 9") != std::string::npos);
+
+  // What another model's images break, its own do all the more.
+  const auto own = record("--model-file " + other + " --attack pgd --eps 0.2");
+  const auto transferred = record("--model-file " + other + " --attack pgd --eps 0.2 --surrogate " + model);
+  CHECK(transferred["recipe"]["surrogate"] == model);
+  CHECK(transferred["robust"]["correct"].get<int>() >= own["robust"]["correct"].get<int>());
+  CHECK(transferred["robust"]["correct"].get<int>() < transferred["clean"]["correct"].get<int>());
+
+  const Outcome list = run("attack --list");
+  CHECK(list.status == 0);
+  CHECK(list.text.find("hop-skip-jump") != std::string::npos);
+}
+
+TEST_CASE("program: an evaluation, killed, goes on to the same record, and the report shows it") {
+  if (!there()) {
+    return;
+  }
+  const Scratch scratch;
+  const std::string model = scratch / "m.safetensors";
+  REQUIRE(run(kTrain + "--defense fgsm-rs --eps 0.1 --out " + model).status == 0);
+  const std::string arguments =
+      "evaluate --data drawn-digits --eps 0.1 --count 48 --steps 20 --queries 200 "
+      "--sign-images 20 --gallery 2 --model-file " +
+      model + " ";
+  const auto without_times = [](nlohmann::json json) {
+    for (const char* key : {"seconds", "date", "command", "images_per_second", "file", "build"}) {
+      json.erase(key);
+    }
+    json["evaluation"].erase("seconds");
+    for (auto& row : json["evaluation"]["attacks"]) {
+      row.erase("seconds");
+    }
+    return json;
+  };
+  const auto read = [&](const std::string& name) { return nlohmann::json::parse(contents(scratch / name)); };
+  const Outcome unbroken = run(arguments + "--threads 1 --json " + (scratch / "runs/a.json"));
+  INFO(unbroken.text);
+  REQUIRE(unbroken.status == 0);
+  CHECK(unbroken.text.find("verdict:") != std::string::npos);
+  const auto a = read("runs/a.json");
+  CHECK(a["kind"] == "evaluation");
+  CHECK(a["evaluation"]["attacks"].size() == 4);
+  CHECK(a["robust"]["correct"] == a["evaluation"]["attacks"][3]["standing"]);
+
+  const std::string broken = arguments + "--state " + (scratch / "state") + " --json " + (scratch / "b.json");
+  for (const int milliseconds : {100, 200, 300}) {
+    const pid_t child = fork();
+    if (child == 0) {
+      execl("/bin/sh", "sh", "-c", ("exec '" + program() + "' " + broken + " >/dev/null 2>&1").c_str(),
+            static_cast<char*>(nullptr));
+      _exit(127);
+    }
+    usleep(static_cast<useconds_t>(milliseconds) * 1000);
+    kill(child, SIGKILL);
+    int status = 0;
+    waitpid(child, &status, 0);
+  }
+  const Outcome resumed = run(broken);
+  INFO(resumed.text);
+  REQUIRE(resumed.status == 0);
+  CHECK(without_times(read("b.json")) == without_times(a));
+
+  // The state belongs to this evaluation and no other.
+  const Outcome other = run(arguments + "--seed 9 --state " + (scratch / "state"));
+  CHECK(other.status != 0);
+  CHECK(other.text.find("state") != std::string::npos);
+
+  REQUIRE(run("report --in " + (scratch / "runs") + " --out " + (scratch / "report")).status == 0);
+  CHECK(contents(scratch / "report/index.html").find("id=\"evaluation\"") != std::string::npos);
 }
 
 TEST_CASE("program: a killed training run goes on and ends with the same file") {

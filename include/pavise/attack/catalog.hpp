@@ -25,6 +25,7 @@
 #include "pavise/attack/settings.hpp"
 #include "pavise/attack/spsa.hpp"
 #include "pavise/attack/square.hpp"
+#include "pavise/attack/suite.hpp"
 
 namespace pavise::attack {
 
@@ -203,6 +204,7 @@ struct CatalogEntry {
   std::string_view name;
   std::string_view summary;
   NamedAttack (*make)(const Request&);
+  Access access = Access::gradients;
 };
 
 inline constexpr std::array kAttackCatalog = {
@@ -242,11 +244,11 @@ inline constexpr std::array kAttackCatalog = {
     CatalogEntry{"jsma", "few pixels, by the saliency map (Papernot et al. 2016)",
                  [](const Request& r) { return make_named<Jsma>(r, JsmaOptions{}); }},
     CatalogEntry{"square", "random windows, without gradients (Andriushchenko et al. 2020)",
-                 [](const Request& r) { return make_named<Square>(r, SquareOptions{}); }},
+                 [](const Request& r) { return make_named<Square>(r, SquareOptions{}); }, Access::outputs},
     CatalogEntry{"spsa", "gradients from pairs of queries (Uesato et al. 2018)",
-                 [](const Request& r) { return make_named<Spsa>(r, SpsaOptions{}); }},
+                 [](const Request& r) { return make_named<Spsa>(r, SpsaOptions{}); }, Access::outputs},
     CatalogEntry{"hop-skip-jump", "the boundary, from labels alone (Chen et al. 2020)",
-                 [](const Request& r) { return make_named<HopSkipJump>(r, HopSkipJumpOptions{}); }},
+                 [](const Request& r) { return make_named<HopSkipJump>(r, HopSkipJumpOptions{}); }, Access::outputs},
 };
 
 inline const CatalogEntry& find_attack(std::string_view name) {
@@ -276,6 +278,24 @@ inline std::vector<std::string> attack_names() {
 inline NamedAttack make_attack(std::string_view name, const Threat& threat, const Settings& settings = {},
                                bool targeted = false) {
   return detail::find_attack(name).make({name, threat, settings, targeted});
+}
+
+/// A suite of attacks by name, each with its defaults and so many restarts where they differ, in that order.
+inline Suite make_suite_of(const std::vector<std::string>& names, const Threat& threat, std::int64_t restarts = 1) {
+  Suite suite{.name = join(names, "+"), .entries = {}, .draws = 1, .notes = {}};
+  for (const auto& name : names) {
+    const auto named = make_attack(name, threat);
+    std::string settings;
+    for (const auto& [key, value] : named.settings) {
+      settings += concat(settings.empty() ? "" : ", ", key, " ", value);
+    }
+    if (named.attack->random() && restarts > 1) {
+      settings += concat(settings.empty() ? "" : ", ", restarts, " restarts");
+    }
+    suite.entries.push_back({name, named.attack, named.attack->random() ? restarts : 1,
+                             detail::find_attack(name).access, std::move(settings)});
+  }
+  return suite;
 }
 
 /// What there is to know of an attack, in a sentence; its norms, and its settings with their defaults.
