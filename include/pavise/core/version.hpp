@@ -29,9 +29,7 @@ inline Build build() {
 #else
   b.compiler = "unknown";
 #endif
-#ifdef _OPENMP
-  b.openmp = true;
-#endif
+  b.openmp = has_threads();
   b.isa = std::string(kernels::isa_name(kernels::isa()));
   b.threads = thread_count();
   return b;

@@ -39,6 +39,7 @@ std::string UNIT() {
   for (const auto i : pavise::random_permutation(8, {.seed = 1, .purpose = pavise::Purpose::test})) {
     out += ' ' + std::to_string(i);
   }
+  out += pavise::concat("; threads ", pavise::thread_count());
   const std::uint64_t bits = random_bits(kernels::Isa::portable);
   out += "; normal " + std::to_string(bits);
   for (const auto isa : {kernels::Isa::avx2, kernels::Isa::avx512}) {
