@@ -21,7 +21,7 @@ namespace {
 
 constexpr Norm kNorms[] = {Norm::linf, Norm::l2, Norm::l1};
 
-/// The least norm of moves t, 0 <= t_e <= room_e, with sum slope_e t_e = gain: by sorting. Infinite where there is none.
+/// The least norm of moves t, 0 <= t_e <= room_e, with sum slope_e t_e = gain, by sorting. Infinite where none is left.
 double least_move(Norm norm, const std::vector<double>& slope, const std::vector<double>& room, double gain) {
   std::vector<std::size_t> order(slope.size());
   std::iota(order.begin(), order.end(), std::size_t{0});

@@ -25,10 +25,10 @@ struct DeepFoolOptions {
 ///   r += (|f_k| + 1e-4) / ||w_k||_2^2 * w_k   (L2),   (|f_k| + 1e-4) / ||w_k||_1 * sign(w_k)   (Linf)
 ///   x  = the clean image + (1 + overshoot) r, clipped to the pixel box
 /// The overshoot multiplies the whole perturbation, once; some implementations multiply every step, or none. The 1e-4,
-/// which the paper does not have, takes images on a boundary over it. The class to leave is the label. An image that is never misclassified ends as its last iterate. The search knows no epsilon:
-/// the threat's decides what counts as success. On a linear model the distance is (1 + overshoot) times the least one
-/// where the box is wide enough. It has no targeted form. Deterministic. Cost of a step: two forward passes, and a
-/// backward pass for each class.
+/// which the paper does not have, takes images on a boundary over it. The class to leave is the label. An image that is
+/// never misclassified ends as its last iterate. The search knows no epsilon: the threat's decides what counts as
+/// success. On a linear model the distance is (1 + overshoot) times the least one where the box is wide enough. It has
+/// no targeted form. Deterministic. Cost of a step: two forward passes, and a backward pass for each class.
 class DeepFool : public SearchAttack {
  public:
   /// Throws ValueError for a threat in L1, no steps, or a negative overshoot.

@@ -46,11 +46,11 @@ struct FabOptions {
 ///
 /// Choices: a point that is adversarial when its gradient is taken counts as well (it costs nothing). The final search
 /// is the published one of three steps along the segment: where the line between the two margins crosses zero, and by
-/// halves after a step that failed; each aims past the crossing by 1e-4, 1e-5, 1e-6 of the length, since on the crossing
-/// itself rounding decides. A fourth pass gives the margin of the clean image. Random starts (every restart but the
-/// first) lie at distance min(closest, epsilon) / 2 in a random direction, where `closest` is what this attempt has
-/// reached so far; restarts of `run` do not know of each other, so that an image's outcome does not depend on which came
-/// first. Targets that a model does not have (nine, of five classes) end at once and cost nothing.
+/// halves after a step that failed; each aims past the crossing by 1e-4, 1e-5, 1e-6 of the length, since rounding
+/// decides on the crossing itself. A fourth pass gives the margin of the clean image. Random starts (every restart but
+/// the first) lie at distance min(closest, epsilon) / 2 in a random direction, where `closest` is what this attempt has
+/// reached so far; restarts of `run` do not know of each other, so that an image's outcome does not depend on their
+/// order. Targets that a model does not have (nine, of five classes) end at once and cost nothing.
 /// Cost of a step: two forward passes and a backward pass (FAB-T), or one for each class.
 class Fab : public SearchAttack {
  public:

@@ -2,7 +2,8 @@
 // The closest point of a hyperplane within the pixel box, lane by lane: what FAB (Croce and Hein 2020) solves twice a
 // step. Arrays are [n][lanes]; the order of each lane's sums is that of the elements. No sort: in Linf and L2 Newton's
 // method on a concave, piecewise linear function is exact after finitely many passes (a handful in practice), in L1 a
-// bisection over the slopes that jumps to slopes that occur. Oracle: tests/attack/hyperplane_test.cpp, by sorting, in double.
+// bisection over the slopes that jumps to slopes that occur. Oracle, by sorting, in double:
+// tests/attack/hyperplane_test.cpp.
 
 /// The problem as seen from one element: it gains `slope` >= 0 for each unit it moves, and may move by `room` >= 0.
 template <class T, int L>
