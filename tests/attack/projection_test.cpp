@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "pavise/attack/run.hpp"
 #include "pavise/attack/threat.hpp"
 #include "pavise/core/philox.hpp"
 #include "pavise/core/tensor.hpp"
@@ -36,36 +37,52 @@ double norm_of(Norm norm, const Doubles& d) {
   return norm == Norm::l2 ? std::sqrt(sum) : sum;
 }
 
-/// The nearest point of the ball to d (no box): exact, by sorting in L1 (Duchi et al. 2008).
-Doubles project(Norm norm, Doubles d, double epsilon) {
-  if (norm == Norm::linf) {
-    for (auto& v : d) {
-      v = std::clamp(v, -epsilon, epsilon);
+/// The point of the ball and the box [0,1] that projection is to give for center c moved by d. Linf and L2: the nearest
+/// of the ball, clipped. L1: the nearest of both together, c + sign(d_i) min(room_i, max(|d_i| - t, 0)) with the least
+/// t >= 0 that the ball admits, exact: the length is linear in t between the sorted breakpoints |d_i| and
+/// |d_i| - room_i. That this form is the nearest point is the brute-force test's to show.
+Doubles project(Norm norm, const Doubles& c, const Doubles& d, double epsilon, double low = 0, double high = 1) {
+  Doubles out = c;
+  if (norm != Norm::l1) {
+    const double n = norm_of(norm, d);
+    for (std::size_t i = 0; i < d.size(); ++i) {
+      const double moved = norm == Norm::linf ? std::clamp(d[i], -epsilon, epsilon)
+                           : n > epsilon      ? d[i] * epsilon / n
+                                              : d[i];
+      out[i] = std::clamp(c[i] + moved, low, high);
     }
-  } else if (norm_of(norm, d) > epsilon) {
-    if (norm == Norm::l2) {
-      const double n = norm_of(norm, d);
-      for (auto& v : d) {
-        v *= epsilon / n;
-      }
-      return d;
-    }
-    Doubles sorted;
-    for (const double v : d) {
-      sorted.push_back(std::abs(v));
-    }
-    std::sort(sorted.rbegin(), sorted.rend());
-    double sum = 0, threshold = 0;
-    for (std::size_t i = 0; i < sorted.size(); ++i) {
-      sum += sorted[i];
-      const double t = (sum - epsilon) / static_cast<double>(i + 1);
-      threshold = t <= sorted[i] ? t : threshold;
-    }
-    for (auto& v : d) {
-      v = std::copysign(std::max(std::abs(v) - threshold, 0.0), v);
-    }
+    return out;
   }
-  return d;
+  const auto move = [&](std::size_t i, double t) {
+    return std::min(d[i] > 0 ? high - c[i] : c[i] - low, std::max(std::abs(d[i]) - t, 0.0));
+  };
+  const auto length = [&](double t) {
+    double sum = 0;
+    for (std::size_t i = 0; i < d.size(); ++i) {
+      sum += move(i, t);
+    }
+    return sum;
+  };
+  double threshold = 0;
+  if (length(0) > epsilon) {
+    Doubles points{0.0};
+    for (std::size_t i = 0; i < d.size(); ++i) {
+      points.push_back(std::abs(d[i]));
+      points.push_back(std::max(std::abs(d[i]) - (d[i] > 0 ? high - c[i] : c[i] - low), 0.0));
+    }
+    std::sort(points.begin(), points.end());
+    std::size_t k = 0;
+    while (length(points[k + 1]) > epsilon) {
+      ++k;
+    }
+    const double above = length(points[k]);
+    const double below = length(points[k + 1]);
+    threshold = points[k] + (points[k + 1] - points[k]) * (above - epsilon) / (above - below);
+  }
+  for (std::size_t i = 0; i < d.size(); ++i) {
+    out[i] = c[i] + std::copysign(move(i, threshold), d[i]);
+  }
+  return out;
 }
 
 /// One group of images: [n][lanes].
@@ -103,7 +120,7 @@ Doubles minus(const Doubles& a, const Doubles& b) {
 
 }  // namespace
 
-TEST_CASE("projection: the nearest point of the ball, clipped to the box") {
+TEST_CASE("projection: the nearest point of the ball, clipped to the box; in L1 the nearest of both together") {
   for (const Norm norm : {Norm::linf, Norm::l2, Norm::l1}) {
     for (const int lanes : {16, 1}) {
       for (const std::int64_t n : {1, 2, 7, 48}) {
@@ -120,11 +137,11 @@ TEST_CASE("projection: the nearest point of the ball, clipped to the box") {
           pv::attack::step(threat, x.data(), nullptr, center.data(), n, lanes, 0);
           for (int lane = 0; lane < lanes; ++lane) {
             const auto c = center.image(lane);
-            const auto d = project(norm, minus(before.image(lane), c), epsilon);
+            const auto want = project(norm, c, minus(before.image(lane), c), epsilon);
             const auto got = x.image(lane);
             double worst = 0;
-            for (std::size_t e = 0; e < d.size(); ++e) {
-              worst = std::max(worst, std::abs(got[e] - std::clamp(c[e] + d[e], 0.0, 1.0)));
+            for (std::size_t e = 0; e < want.size(); ++e) {
+              worst = std::max(worst, std::abs(got[e] - want[e]));
               CHECK((got[e] >= 0 && got[e] <= 1));
             }
             CHECK(worst < 3e-6);
@@ -158,6 +175,142 @@ TEST_CASE("projection: no point of the ball is nearer") {
       }
       CHECK(got <= best + 1e-6);
       CHECK(got >= best - 0.01);  // the grid's resolution
+    }
+  }
+}
+
+TEST_CASE("projection: in L1 no point of ball and box is nearer") {
+  // Brute force in two dimensions, with centers near the walls and at them.
+  const Threat threat(Norm::l1, 0.5);
+  Group center(2, 16), x(2, 16);
+  center.fill([](auto lane, auto e) { return lane == e ? 0.0 : lane == e + 4 ? 1.0 : draw(8, lane, e, 0, 1); });
+  x.fill([](auto lane, auto e) { return draw(9, lane, e, -1, 2); });
+  const Group before = x;
+  pv::attack::step(threat, x.data(), nullptr, center.data(), 2, 16, 0);
+  int on_wall = 0;
+  for (int lane = 0; lane < 16; ++lane) {
+    CAPTURE(lane);
+    const auto from = before.image(lane);
+    const auto c = center.image(lane);
+    const auto got = x.image(lane);
+    on_wall += std::any_of(got.begin(), got.end(), [](double v) { return v == 0.0 || v == 1.0; }) ? 1 : 0;
+    double best = 1e9;
+    for (int i = -200; i <= 200; ++i) {
+      for (int j = -200; j <= 200; ++j) {
+        const Doubles d{0.0025 * i, 0.0025 * j};
+        const Doubles p{std::clamp(c[0] + d[0], 0.0, 1.0), std::clamp(c[1] + d[1], 0.0, 1.0)};
+        best = norm_of(Norm::l1, minus(p, c)) <= 0.5 ? std::min(best, norm_of(Norm::l2, minus(p, from))) : best;
+      }
+    }
+    const double distance = norm_of(Norm::l2, minus(got, from));
+    CHECK(distance <= best + 1e-6);
+    CHECK(distance >= best - 0.005);  // the grid's resolution
+  }
+  CHECK(on_wall >= 4);
+}
+
+TEST_CASE("projection: in L1 exact at the extremes, and never outside the ball by more than rounding") {
+  constexpr double kUnit = std::numeric_limits<float>::epsilon();
+  struct Case {
+    const char* what;
+    std::int64_t n;
+    double epsilon;
+    double (*center)(std::int64_t lane, std::int64_t e);
+    double (*x)(std::int64_t lane, std::int64_t e);
+  };
+  const auto inner = [](std::int64_t lane, std::int64_t e) { return draw(10, lane, e, 0.4, 0.6); };
+  const auto any = [](std::int64_t lane, std::int64_t e) { return draw(11, lane, e, 0, 1); };
+  const auto far = [](std::int64_t lane, std::int64_t e) { return draw(12, lane, e, -3, 4); };
+  const Case cases[] = {
+      {"radius 0", 31, 0.0, any, far},
+      {"a radius near the smallest numbers", 31, 1e-30, any, far},
+      {"a tiny radius", 31, 1e-6, any, far},
+      {"inside the ball", 31, 5.0, inner, [](auto lane, auto e) { return draw(13, lane, e, 0.35, 0.65); }},
+      {"inside the ball, outside the box", 31, 40.0, any, far},
+      {"the point is the center", 31, 0.5, any, any},
+      {"every coordinate at a wall, moved outwards", 31, 0.5, [](auto, auto e) { return e % 2 == 0 ? 0.0 : 1.0; },
+       [](auto lane, auto e) { return e % 2 == 0 ? draw(14, lane, e, -2, 0) : draw(14, lane, e, 1, 3); }},
+      {"every coordinate at a wall, moved anywhere", 31, 0.5, [](auto, auto e) { return e % 2 == 0 ? 0.0 : 1.0; }, far},
+      {"moved to a wall each", 31, 7.0, any, [](auto, auto e) { return e % 3 == 0 ? -50.0 : 50.0; }},
+      {"all moved alike", 31, 0.5, [](auto, auto) { return 0.5; }, [](auto, auto e) { return e % 2 == 0 ? 0.4 : 0.6; }},
+      {"one coordinate", 1, 0.25, any, far},
+      {"one far coordinate among near ones", 31, 0.3, inner,
+       [](auto lane, auto e) { return e == 7 ? 1e6 : draw(15, lane, e, 0.39, 0.61); }},
+      {"magnitudes from 1e-6 to 1", 64, 0.01, inner,
+       [](auto lane, auto e) {
+         return 0.5 + draw(16, lane, e, -1, 1) * std::pow(10.0, -0.1 * static_cast<double>(e));
+       }},
+      {"many coordinates", 3072, 12.0, any, far},
+      {"many small moves", 3072, 12.0, inner, [](auto lane, auto e) { return draw(10, lane, e, 0.4, 0.6) + 0.005; }},
+  };
+  for (const Case& k : cases) {
+    for (const int lanes : {16, 1}) {
+      CAPTURE(k.what);
+      CAPTURE(lanes);
+      Group center(k.n, lanes), x(k.n, lanes);
+      center.fill(k.center);
+      x.fill(k.x);
+      const Group before = x;
+      pv::attack::step(Threat(Norm::l1, k.epsilon), x.data(), nullptr, center.data(), k.n, lanes, 0);
+      for (int lane = 0; lane < lanes; ++lane) {
+        const auto c = center.image(lane);
+        const auto from = before.image(lane);
+        const auto got = x.image(lane);
+        const auto epsilon = static_cast<double>(static_cast<float>(k.epsilon));
+        const auto want = project(Norm::l1, c, minus(from, c), epsilon);
+        double worst = 0;
+        double sum = 0;
+        double wanted = 0;
+        float in_float = 0;
+        for (std::size_t e = 0; e < got.size(); ++e) {
+          worst = std::max(worst, std::abs(got[e] - want[e]));
+          sum += std::abs(got[e] - c[e]);
+          wanted += std::abs(want[e] - c[e]);
+          in_float += std::abs(static_cast<float>(got[e]) - static_cast<float>(c[e]));
+          CHECK((got[e] >= 0 && got[e] <= 1));
+        }
+        // The threshold errs by a few units of the last place of what it is taken from; a stored pixel by half of one.
+        const double size = std::max(1.0, norm_of(Norm::linf, minus(from, c)));
+        CHECK(worst <= 8 * kUnit * size);
+        CHECK(sum <= epsilon * (1 + 1e-6) + kUnit * static_cast<double>(k.n) / 2);
+        CHECK(pv::attack::within(Threat(Norm::l1, k.epsilon), in_float));
+        CHECK(sum >= wanted * (1 - 1e-4) - kUnit * size * static_cast<double>(k.n));
+        if (k.epsilon == 0.0) {
+          CHECK(got == c);
+        } else if (std::string(k.what) == "inside the ball") {
+          CHECK(got == from);  // not a bit
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("projection: what is not a number in one lane leaves its neighbours as they are, and no lane outside") {
+  constexpr std::int64_t kN = 33;
+  const double inf = std::numeric_limits<double>::infinity();
+  for (const Norm norm : {Norm::linf, Norm::l2, Norm::l1}) {
+    CAPTURE(std::string(pv::attack::norm_name(norm)));
+    const Threat threat(norm, norm == Norm::linf ? 0.1 : 0.6);
+    Group center(kN, 16), x(kN, 16);
+    center.fill([](auto lane, auto e) { return draw(17, lane, e, 0, 1); });
+    x.fill([](auto lane, auto e) { return draw(18, lane, e, -1, 2); });
+    Group spoilt = x;
+    pv::attack::step(threat, x.data(), nullptr, center.data(), kN, 16, 0);
+    for (const double bad : {std::nan(""), inf, -inf}) {
+      CAPTURE(bad);
+      Group y = spoilt;
+      for (const std::int64_t e : {0, 5, 32}) {
+        y.values[static_cast<std::size_t>(e * 16 + 3)] = static_cast<float>(bad);
+      }
+      pv::attack::step(threat, y.data(), nullptr, center.data(), kN, 16, 0);
+      for (int lane = 0; lane < 16; ++lane) {
+        if (lane != 3) {
+          CHECK(y.image(lane) == x.image(lane));
+        }
+        for (const double v : y.image(lane)) {
+          CHECK((v >= 0 && v <= 1));
+        }
+      }
     }
   }
 }

@@ -137,40 +137,102 @@ void l2_start(Tag, T* x, const T* center, std::int64_t n, int lanes, T epsilon, 
               : l2_start_lanes<T, 1>(x, center, n, epsilon, low, high);
 }
 
-/// Projects x - center on the L1 ball (soft threshold, found by bisection; Duchi et al. 2008), then clips to the box.
+/// Whether all lanes of a mask are set.
+template <class I, int L>
+[[gnu::always_inline]] inline bool all_set(Pack<I, L> mask) {
+  alignas(64) I v[L];
+  mask.store(v);
+  I all = -1;
+  for (int i = 0; i < L; ++i) {
+    all &= v[i];
+  }
+  return all != 0;
+}
+
+/// By how much coordinate d, with that much room to the wall, moves under the threshold; 0 for NaN.
 template <class T, int L>
-inline void l1_project_lanes(T* x, const T* center, std::int64_t n, T epsilon, T low, T high) {
+[[gnu::always_inline]] inline Pack<T, L> l1_move(Pack<T, L> d, Pack<T, L> room, Pack<T, L> threshold) {
+  return max(min(room, abs(d) - threshold), Pack<T, L>::broadcast(T{0}));
+}
+
+/// sum = the L1 norm of what the threshold leaves within the box, count = the coordinates of it that another threshold
+/// would change. Summed in blocks, whose rounding adds up more slowly.
+template <class T, int L>
+inline void l1_moves(const T* x, const T* center, std::int64_t n, Pack<T, L> threshold, T low, T high, Pack<T, L>& sum,
+                     Pack<T, L>& count) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
-  P sum = zero;
-  P largest = zero;
-  for (std::int64_t i = 0; i < n * L; i += L) {
-    const P d = abs(P::load(x + i) - P::load(center + i));
-    sum = sum + d;
-    largest = max(d, largest);
-  }
-  const P eps = P::broadcast(epsilon);
-  const auto outside = sum > eps;
-  P below = zero;  // the threshold lies in [below, above]
-  P above = largest;
-  for (int round = 0; round < (sizeof(T) == 4 ? 30 : 60); ++round) {
-    const P middle = (below + above) * P::broadcast(T(0.5));
-    P rest = zero;
-    for (std::int64_t i = 0; i < n * L; i += L) {
-      rest = rest + max(abs(P::load(x + i) - P::load(center + i)) - middle, zero);
+  const P one = P::broadcast(T{1});
+  sum = zero;
+  count = zero;
+  for (std::int64_t block = 0; block < n * L; block += 16 * L) {
+    P part = zero;
+    for (std::int64_t i = block; i < std::min(n * L, block + 16 * L); i += L) {
+      const P c = P::load(center + i);
+      const P d = P::load(x + i) - c;
+      const P room = select(d > zero, P::broadcast(high) - c, c - P::broadcast(low));
+      const P move = l1_move(d, room, threshold);
+      part = part + move;
+      count = count + select(move > zero, select(room > move, one, zero), zero);
     }
-    const auto too_low = rest > eps;
-    below = select(too_low, middle, below);
-    above = select(too_low, above, middle);
+    sum = sum + part;
   }
-  const P threshold = select(outside, above, zero);
+}
+
+/// x <- the nearest point (in L2) of the L1 ball and the box together. With d = x - center and r_i the room to the wall
+/// in the direction of d_i it is center + sign(d_i) min(r_i, max(|d_i| - t, 0)), where t >= 0 is the least threshold
+/// that leaves no more than epsilon (Croce and Hein 2021, "Mind the box", proposition 2.1). That sum is piecewise linear
+/// in t: Newton's method between bounds ends on the root's own piece, within a few units of the last place of epsilon.
+template <class T, int L>
+inline void l1_project_lanes(T* x, const T* center, std::int64_t n, Pack<T, L> epsilon, T low, T high) {
+  using P = Pack<T, L>;
+  using M = Mask<T, L>;
+  const P zero = P::broadcast(T{0});
+  const M all = M::broadcast(-1);
+  P sum, count;
+  l1_moves<T, L>(x, center, n, zero, low, high, sum, count);
+  const M outside = sum > epsilon;
+  M done = outside ^ all;
+  P threshold = zero;
+  if (!all_set(done)) {
+    P largest = zero;
+    for (std::int64_t i = 0; i < n * L; i += L) {
+      largest = max(abs(P::load(x + i) - P::load(center + i)), largest);
+    }
+    P below = zero;  // the threshold lies in (below, above]
+    P above = largest;
+    done = done | (equal(epsilon, zero));
+    const T unit = std::numeric_limits<T>::epsilon();
+    for (int round = 1; round <= 4 * std::numeric_limits<T>::digits && !all_set(done); ++round) {
+      // Aims a little inside the ball, by what rounding of the sum and of the threshold may come to.
+      const P slack = fma(epsilon, T{4} * unit, count * threshold * P::broadcast(unit));
+      const P newton = threshold + (sum - (epsilon - slack)) / count;
+      const P middle = (below + above) * P::broadcast(T(0.5));
+      const M between = (newton > below) & (above > newton);
+      const P next = round % 4 == 0 ? middle : select(between, newton, middle);
+      threshold = select(done, threshold, next);
+      l1_moves<T, L>(x, center, n, threshold, low, high, sum, count);
+      const M too_low = sum > epsilon;
+      below = select(done, below, select(too_low, threshold, below));
+      above = select(done, above, select(too_low, above, threshold));
+      const P within = epsilon - fma(epsilon, T{8} * unit, count * threshold * P::broadcast(unit + unit));
+      const M close = (too_low ^ all) & ((within > sum) ^ all);
+      const P rest = (below + above) * P::broadcast(T(0.5));
+      const M open = (rest > below) & (above > rest);  // two neighbouring numbers have none in between
+      done = done | close | (open ^ all);
+    }
+    threshold = select(outside, above, zero);
+  }
   const P lo = P::broadcast(low);
   const P hi = P::broadcast(high);
   for (std::int64_t i = 0; i < n * L; i += L) {
     const P c = P::load(center + i);
-    const P d = P::load(x + i) - c;
-    const P v = fma(sign(d), max(abs(d) - threshold, zero), c);
-    min(max(v, lo), hi).store(x + i);
+    const P v = P::load(x + i);
+    const P d = v - c;
+    const P room = select(d > zero, hi - c, c - lo);
+    const P move = l1_move(d, room, threshold);
+    const P projected = select(d > zero, c + move, c - move);
+    min(max(select(outside, projected, v), lo), hi).store(x + i);
   }
 }
 
@@ -230,11 +292,11 @@ inline void l1_step_lanes(T* x, const T* gradient, const T* center, std::int64_t
       fma(s, step, v).store(x + i);
     }
   }
-  l1_project_lanes<T, L>(x, center, n, epsilon, low, high);
+  l1_project_lanes<T, L>(x, center, n, P::broadcast(epsilon), low, high);
 }
 
 /// Moves the `sparsity` share of coordinates with the largest gradients that can still move by alpha / count each
-/// (Tramer and Boneh 2019), then projects on the ball and clips to the box. Without a gradient only the projection.
+/// (Tramer and Boneh 2019), then projects on the ball and the box together. Without a gradient only the projection.
 template <class T>
 void l1_step(Tag, T* x, const T* gradient, const T* center, std::int64_t n, int lanes, T alpha, T sparsity, T epsilon,
              T low, T high) {

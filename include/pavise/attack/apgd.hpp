@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+// Auto-PGD: projected gradient descent that chooses its step size itself.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "pavise/attack/apgd_search.hpp"
+#include "pavise/attack/l1_apgd.hpp"
+
+namespace pavise::attack {
+
+/// Auto-PGD (Croce and Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse
+/// parameter-free attacks", algorithm 1). Linf and L2, from eta = 2 epsilon and a random point of norm epsilon:
+///   z = P(x + eta s(gradient));  x' = P(x + 0.75 (z - x) + 0.25 (x - previous))
+/// with P the projection on the ball and then the box. At the end of each window of steps (0.22 N, then 0.03 N fewer each
+/// time, at least 0.06 N; rounded down, at least 1) an image's eta is halved and its search goes on from its best point,
+/// if no more than rho of the window's steps increased the loss, or if eta was not halved at the last checkpoint and the
+/// best loss has not changed since. L1: the sparse variant of Croce and Hein (2021), detail::L1ApgdSearch.
+///
+/// An image ends at its first success (of a random classifier: after all steps, with the success of the largest loss),
+/// else with the point of the largest loss. N steps take N + 1 forward and backward passes (in L1 one more for each of
+/// two further radii).
+///
+/// Choices where the authors' code and paper leave one: the first window counts the first step as an increase if its
+/// loss exceeds the starting point's, as in the paper (the code compares with 0, which for cross-entropy is always an
+/// increase and for DLR hardly ever); a share of exactly rho halves eta, as in the code; after a restart the next step is
+/// compared with the point left behind and the momentum is taken from it, as in the code.
+///
+/// The targeted ratio (APGD-T) makes `targets` attempts, attempt t at the (t mod targets)-th most likely wrong class of
+/// the clean image. With `targeted` the labels are targets: cross-entropy and DLR of the target are minimised; the
+/// targeted ratio leads from the clean image's class to the target.
+class Apgd : public SearchAttack {
+ public:
+  explicit Apgd(Threat threat, ApgdOptions options = {}) : SearchAttack(threat), options_(std::move(options)) {
+    const std::string who = name();
+    require(options_.steps >= 1, who, ": ", options_.steps, " steps, expected 1 or more");
+    require(options_.targets >= 1, who, ": ", options_.targets, " targets, expected 1 or more");
+    require(options_.rho >= 0.0 && options_.rho <= 1.0, who, ": rho ", options_.rho, ", expected 0 to 1");
+  }
+
+  const ApgdOptions& options() const { return options_; }
+  std::string name() const override {
+    return options_.custom                            ? "apgd"
+           : options_.loss == ApgdLoss::cross_entropy ? "apgd-ce"
+           : options_.loss == ApgdLoss::dlr           ? "apgd-dlr"
+                                                      : "apgd-t";
+  }
+  bool targeted() const override { return options_.targeted; }
+  bool random() const override { return options_.random_start; }
+  std::int64_t attempts() const override {
+    return !options_.custom && options_.loss == ApgdLoss::dlr_targeted && !options_.targeted ? options_.targets : 1;
+  }
+
+  /// Throws ValueError for DLR with fewer than 3 classes, for targeted DLR with fewer than 4.
+  void check(const Classifier& model) const override {
+    if (options_.custom || options_.loss == ApgdLoss::cross_entropy) {
+      return;
+    }
+    const std::int32_t least = options_.loss == ApgdLoss::dlr ? 3 : 4;
+    require(model.classes() >= least, name(), ": model ", model.name(), " has ", model.classes(), " classes, expected ",
+            least, " or more for ",
+            least == 3 ? "the difference of logits ratio" : "the targeted difference of logits ratio");
+  }
+
+  std::unique_ptr<Search> search(Lanes& lanes) const override {
+    if (threat().norm == Norm::l1) {
+      return std::make_unique<detail::L1ApgdSearch>(lanes, options_);
+    }
+    return std::make_unique<detail::ApgdSearch>(lanes, options_);
+  }
+
+ private:
+  ApgdOptions options_;
+};
+
+/// Auto-PGD on cross-entropy.
+inline Apgd apgd_ce(Threat threat, ApgdOptions options = {}) {
+  options.loss = ApgdLoss::cross_entropy;
+  return Apgd(threat, std::move(options));
+}
+
+/// Auto-PGD on the difference of logits ratio.
+inline Apgd apgd_dlr(Threat threat, ApgdOptions options = {}) {
+  options.loss = ApgdLoss::dlr;
+  return Apgd(threat, std::move(options));
+}
+
+/// Targeted Auto-PGD on the targeted difference of logits ratio.
+inline Apgd apgd_t(Threat threat, ApgdOptions options = {}) {
+  options.loss = ApgdLoss::dlr_targeted;
+  return Apgd(threat, std::move(options));
+}
+
+}  // namespace pavise::attack
