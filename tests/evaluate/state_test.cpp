@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "attack/attack_checks.hpp"
 #include "evaluate/models.hpp"
 #include "io/scratch.hpp"
 #include "pavise/io/file.hpp"
@@ -28,9 +29,17 @@ evaluate::Options small_options() {
   return options;
 }
 
-evaluate::Report evaluated(const evaluate::Options& options) {
-  return evaluate::robustness(robust_model(), digits().test.first(100), threat(), options);
-}
+/// A small network, and images with the labels that it gives.
+struct Problem {
+  pv::nn::Model model = attack_checks::small_network();
+  pv::Tensor<float> images = attack_checks::drawn_images(100, {1, 4, 6});
+  std::vector<std::int32_t> labels = attack_checks::predictions(model, images);
+  attack::Threat threat = attack::linf(0.05);
+
+  evaluate::Report evaluated(const evaluate::Options& options) const {
+    return evaluate::robustness(model, images, labels, threat, options);
+  }
+};
 
 /// The message of the ValueError that an evaluation throws.
 template <class Run>
@@ -77,8 +86,11 @@ constexpr evaluate::Identity kIdentity{1, 2, 3};
 }  // namespace
 
 TEST_CASE("state: killed within or after any attack, an evaluation ends with the same bits") {
+  const Problem problem;
+  const auto evaluated = [&](const evaluate::Options& o) { return problem.evaluated(o); };
   const auto reference = evaluated(small_options());
   REQUIRE(reference.robust_correct > 0);
+  REQUIRE(reference.robust_correct < reference.clean_correct);
   REQUIRE(reference.attacks.size() == 4);
   const pavise_test::Scratch scratch;
   int killed = 0;
@@ -122,16 +134,27 @@ TEST_CASE("state: the file of another evaluation is refused, with what differs")
   auto options = small_options();
   options.signs.measure = false;
   options.state_file = scratch / "state";
-  const auto set = digits().test.first(40);
-  const attack::Classifier model = robust_model();
-  evaluate::robustness(model, set, threat(), options);
+  const Problem problem;
+  problem.evaluated(options);
   const auto before = pv::io::read_file(options.state_file);
   const auto has = [](const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; };
-
-  CHECK(has(refusal([&] { evaluate::robustness(plain_model(), set, threat(), options); }), "another model"));
-  CHECK(has(refusal([&] { evaluate::robustness(model, digits().test.first(41), threat(), options); }), "other images"));
-  CHECK(
-      has(refusal([&] { evaluate::robustness(model, set, threat().with_epsilon(0.11), options); }), "another threat"));
+  const auto refused = [&](const Problem& other, std::string_view why) {
+    const auto message = refusal([&] { other.evaluated(options); });
+    CHECK_MESSAGE((has(message, why) && has(message, options.state_file)), message);
+  };
+  Problem model;
+  model.model = attack_checks::small_network(5, {1, 4, 6}, 4);
+  refused(model, "another model");
+  Problem images;
+  images.images.row(7)[3] = 0.5f;
+  refused(images, "other images");
+  Problem labels;
+  labels.labels[7] = (labels.labels[7] + 1) % 5;
+  refused(labels, "other images");
+  Problem threat;
+  threat.threat = attack::linf(0.06);
+  refused(threat, "another threat");
+  static const auto surrogate = attack_checks::small_network(5, {1, 4, 6}, 8);
   const std::vector<void (*)(evaluate::Options&)> changes = {
       [](auto& o) { o.seed = 1; },
       [](auto& o) { o.suite = "quick"; },
@@ -139,13 +162,13 @@ TEST_CASE("state: the file of another evaluation is refused, with what differs")
       [](auto& o) { o.settings.queries = 61; },
       [](auto& o) { o.settings.targets = 3; },
       [](auto& o) { o.all_images = true; },
-      [](auto& o) { o.surrogates.push_back(plain_model()); },
+      [](auto& o) { o.surrogates.push_back(surrogate); },
   };
   for (std::size_t i = 0; i < changes.size(); ++i) {
     CAPTURE(i);
     auto other = options;
     changes[i](other);
-    const auto message = refusal([&] { evaluate::robustness(model, set, threat(), other); });
+    const auto message = refusal([&] { problem.evaluated(other); });
     CHECK(has(message, "another threat, other attacks or options"));
     CHECK(has(message, options.state_file));
   }

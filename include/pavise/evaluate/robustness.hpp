@@ -35,8 +35,9 @@ struct SignOptions {
 };
 
 struct Options {
-  std::string suite = "auto";         ///< auto, rand, plus or quick: see attack/auto.hpp
-  attack::Suite attacks = {};         ///< attacks of one's own in its place, made for the same threat
+  std::string suite = "auto";  ///< auto, rand, plus or quick: see attack/auto.hpp
+  /// Attacks of one's own in its place, made for the same threat. A saved state knows them by name and settings.
+  attack::Suite attacks = {};
   attack::AutoOptions settings = {};  ///< steps, targets and queries of the suite; draws of a random classifier
   std::vector<attack::Classifier> surrogates = {};  ///< models whose adversarial images are tried on this one
   std::uint64_t seed = 0;
