@@ -110,8 +110,8 @@ void run_attack(const Options& o) {
   }
   make(epsilon);
   const auto file = o.load_model();
-  const nn::Model& model = file.model;
-  data::Dataset test = o.load_test(model);
+  const attack::Classifier model = o.classifier(file.model);
+  data::Dataset test = o.load_test(file.model);
   if (!o.surrogate.empty()) {
     other.emplace(io::load_model(o.surrogate));
     require_same_images(o.surrogate, other->model, test);
@@ -172,6 +172,9 @@ void run_attack(const Options& o) {
   json["recipe"]["restarts"] = main_attack.attack->random() ? o.restarts : 1;
   if (!o.target.empty()) {
     json["recipe"]["target"] = o.target;
+  }
+  if (model.declaration().random) {
+    json["recipe"]["draws"] = model.draws();
   }
   if (other) {
     json["recipe"]["surrogate"] = o.surrogate;

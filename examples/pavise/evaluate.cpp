@@ -93,6 +93,7 @@ void run_evaluation(const Options& options) {
   const attack::Threat threat = o.threat();
   evaluate::Options& e = o.evaluation;
   e.seed = o.seed;
+  e.settings.draws = o.draws;
   e.signs.measure = !o.no_signs;
   if (!o.attacks.empty()) {
     e.attacks = attack::make_suite_of(o.attacks, threat, o.restarts);
@@ -112,7 +113,7 @@ void run_evaluation(const Options& options) {
   if (!o.quiet) {
     e.progress = [&bars](std::string_view stage, std::int64_t done, std::int64_t total) { bars(stage, done, total); };
   }
-  const auto report = evaluate::robustness(file.model, test, threat, e);
+  const auto report = evaluate::robustness(o.classifier(file.model), test, threat, e);
   bars.finish();
   std::fputs(report.summary().c_str(), o.json == "-" ? stderr : stdout);  // standard output is the record's then
   if (!o.json.empty()) {
@@ -142,7 +143,6 @@ void add_evaluate(CLI::App& app, const std::string& command) {
   sub->add_option("--steps", e.settings.steps, "Steps of the suite's APGD and FAB")->capture_default_str();
   sub->add_option("--queries", e.settings.queries, "Queries of its Square")->capture_default_str();
   sub->add_option("--targets", e.settings.targets, "Targets of its targeted attacks")->capture_default_str();
-  sub->add_option("--draws", e.settings.draws, "Draws of a random model that a query averages")->capture_default_str();
   sub->add_option("--judging-draws", e.judging_draws, "Draws of a random model by which an image is judged")
       ->capture_default_str();
   sub->add_option("--surrogate", o->surrogates,

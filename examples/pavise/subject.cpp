@@ -5,6 +5,8 @@
 #include <cmath>
 #include <utility>
 
+#include "pavise/attack/settings.hpp"
+#include "pavise/attack/smoothed.hpp"
 #include "pavise/data/catalog.hpp"
 
 namespace pavise::program {
@@ -16,6 +18,11 @@ void Subject::add_to(CLI::App& app) {
   app.add_option("--eps", eps, "Radius in pixels of [0,1]: a number, or a fraction such as 8/255")
       ->capture_default_str();
   app.add_option("--count", count, "The first images of the test set")->capture_default_str();
+  app.add_option(
+      "--smooth", smooth,
+      "Attack the majority vote over Gaussian noise of this sigma (randomized smoothing), not the model itself");
+  app.add_option("--draws", draws, "Draws of noise, or of a random model, in each query of an attack")
+      ->capture_default_str();
   app.add_option("--gallery", gallery, "Keep this many images for the report")->capture_default_str();
   app.add_option("--json", json, "Write the record here; - for standard output");
 }
@@ -24,6 +31,10 @@ void Subject::apply() const {
   Shared::apply();
   require(count >= 1, "--count ", count, ", expected 1 or more");
   threat();
+  require(draws >= 1, "--draws ", draws, ", expected 1 or more");
+  if (!smooth.empty()) {
+    require(attack::parse_number("--smooth", smooth) > 0.0, "--smooth ", smooth, ", expected more than 0");
+  }
   if (!json.empty()) {
     prepare_output(json);
   }
@@ -42,6 +53,14 @@ data::Dataset Subject::load_test(const nn::Model& model) const {
   return test;
 }
 
+attack::Classifier Subject::classifier(const nn::Model& model) const {
+  if (smooth.empty()) {
+    const attack::Classifier plain(model);
+    return plain.with_draws(plain.declaration().random ? draws : 1);
+  }
+  return attack::smoothed(model, attack::parse_number("--smooth", smooth), {.draws = draws});
+}
+
 nlohmann::json Subject::make_record(const std::string& kind, const io::ModelFile& file,
                                     const data::Dataset& test) const {
   nlohmann::json out = record(kind, command, seed);
@@ -55,6 +74,10 @@ nlohmann::json Subject::make_record(const std::string& kind, const io::ModelFile
   out["model_file"] = model_file;
   out["defense"] = recipe("defense", "unknown");
   out["label"] = !label.empty() ? label : recipe("label", out["defense"].get<std::string>());
+  if (!smooth.empty()) {
+    out["smooth"] = attack::parse_number("--smooth", smooth);
+    out["label"] = concat(out["label"].get<std::string>(), ", smoothed ", smooth);
+  }
   out["norm"] = norm;
   out["epsilon"] = parse_radius(eps);
   out["count"] = test.size();

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common.hpp"
+#include "pavise/attack/classifier.hpp"
 #include "pavise/attack/threat.hpp"
 #include "pavise/core/tensor.hpp"
 #include "pavise/data/dataset.hpp"
@@ -24,6 +25,8 @@ struct Subject : Shared {
   std::int64_t count = 1000;
   std::int64_t gallery = 0;
   std::string json;
+  std::string smooth;       ///< sigma of the noise whose majority vote is attacked; empty: the model as it is
+  std::int64_t draws = 20;  ///< of a random classifier, in each query of an attack
 
   void add_to(CLI::App& app);
   /// Sets the threads up, and refuses what cannot be before long work begins.
@@ -33,6 +36,8 @@ struct Subject : Shared {
   io::ModelFile load_model() const { return io::load_model(model_file); }
   /// The first `count` images of the test set, which must suit the model.
   data::Dataset load_test(const nn::Model& model) const;
+  /// The model, or its smoothed classifier; refers to the model.
+  attack::Classifier classifier(const nn::Model& model) const;
   /// A record with data, model, defence, label, threat and command.
   nlohmann::json make_record(const std::string& kind, const io::ModelFile& file, const data::Dataset& test) const;
 };
