@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: MIT
+// Auto-PGD step by step against its algorithms written out in double.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include "attack/attack_checks.hpp"
+#include "pavise/attack/apgd.hpp"
+
+namespace pv = pavise;
+namespace attack = pavise::attack;
+using attack::Norm;
+
+namespace {
+
+using Doubles = std::vector<double>;
+
+/// A function of an image, with its gradient, as a classifier that never changes its mind: logit 0 is 1e6, logit 1 the
+/// value, logit 2 is 0. Every image that it is asked about is written down; for one image at a time.
+struct Objective {
+  using Value = std::function<double(const Doubles& x, Doubles* gradient)>;
+
+  Objective(std::int64_t n, Value f) : size(n), value(std::move(f)) {}
+
+  attack::Classifier classifier() {
+    return {"objective", pv::Shape{1, 1, size}, 3, [this](pv::Var<float> x) {
+              REQUIRE(x.tape().lanes() == 1);
+              asked.emplace_back(x.data(), x.data() + size);
+              return pv::custom(
+                  "objective", x, pv::Shape{3},
+                  [this](auto in, auto out) {
+                    out[0] = 1e6f;
+                    out[1] = static_cast<float>(value(Doubles(in.begin(), in.end()), nullptr));
+                    out[2] = 0.0f;
+                  },
+                  [this](auto in, auto, auto dout, auto din) {
+                    Doubles gradient(in.size());
+                    value(Doubles(in.begin(), in.end()), &gradient);
+                    for (std::size_t i = 0; i < in.size(); ++i) {
+                      din[i] += dout[1] * static_cast<float>(gradient[i]);
+                    }
+                  });
+            }};
+  }
+  /// The images of an attack that maximises the value, the clean one and the judged one left out.
+  std::vector<Doubles> trace(attack::Threat threat, attack::ApgdOptions options, const std::vector<float>& clean) {
+    options.custom = [](pv::Var<float> z, const std::int32_t*) {
+      return pv::custom(
+          "second", z, pv::Shape{}, [](auto in, auto out) { out[0] = in[1]; },
+          [](auto, auto, auto dout, auto din) { din[1] += dout[0]; });
+    };
+    pv::Tensor<float> image(pv::Shape{1, 1, 1, size});
+    std::copy(clean.begin(), clean.end(), image.begin());
+    asked.clear();
+    const std::int32_t label = 0;
+    attack::run(attack::Apgd(threat, options), classifier(), image, {&label, 1});
+    return {asked.begin() + 1, asked.end() - 1};
+  }
+
+  std::int64_t size;
+  Value value;
+  std::vector<Doubles> asked;
+};
+
+/// sum_k s_k (w_k x - t_k)^2 with signs s of both kinds: hills, valleys and saddles.
+Objective quadratic(std::int64_t n, std::uint64_t seed) {
+  pv::RandomSequence random({.seed = seed, .purpose = pv::Purpose::test});
+  constexpr std::size_t kTerms = 4;
+  std::vector<Doubles> w(kTerms);
+  Doubles t;
+  for (auto& row : w) {
+    for (std::int64_t i = 0; i < n; ++i) {
+      row.push_back(random.uniform(-2, 2));
+    }
+    t.push_back(random.uniform(-1, 1));
+  }
+  return {n, [=](const Doubles& x, Doubles* gradient) {
+            double sum = 0;
+            for (std::size_t k = 0; k < kTerms; ++k) {
+              const double d = std::inner_product(x.begin(), x.end(), w[k].begin(), -t[k]);
+              const double sign = k == 0 ? 1.0 : -1.0;
+              sum += sign * d * d;
+              for (std::size_t i = 0; gradient != nullptr && i < x.size(); ++i) {
+                (*gradient)[i] += sign * 2 * d * w[k][i];
+              }
+            }
+            return sum;
+          }};
+}
+
+double norm_of(Norm norm, const Doubles& a, const Doubles& b) {
+  double sum = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const double d = std::abs(a[i] - b[i]);
+    sum = norm == Norm::linf ? std::max(sum, d) : norm == Norm::l1 ? sum + d : sum + d * d;
+  }
+  return norm == Norm::l2 ? std::sqrt(sum) : sum;
+}
+
+/// The nearest point of ball and box (L2: of the ball, then of the box); L1 by bisection of the threshold.
+Doubles project(const attack::Threat& threat, double epsilon, const Doubles& x, const Doubles& c) {
+  Doubles out = x;
+  const double length = norm_of(threat.norm, x, c);
+  const auto at = [&](double threshold) {
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const double d = x[i] - c[i];
+      const double moved = threat.norm == Norm::linf ? std::clamp(d, -epsilon, epsilon)
+                           : threat.norm == Norm::l2 ? d * std::min(1.0, epsilon / length)
+                                                     : std::copysign(std::max(std::abs(d) - threshold, 0.0), d);
+      out[i] = std::clamp(c[i] + moved, threat.low, threat.high);
+    }
+    return norm_of(threat.norm, out, c);
+  };
+  if (length == 0 || at(0) <= epsilon || threat.norm != Norm::l1) {
+    return out;
+  }
+  double below = 0;
+  double above = length;
+  for (int round = 0; round < 100; ++round) {
+    const double middle = 0.5 * (below + above);
+    (at(middle) > epsilon ? below : above) = middle;
+  }
+  at(above);
+  return out;
+}
+
+/// Algorithm 1 of Croce and Hein (2020) for Linf and L2, in double, from x: the points that it visits.
+std::vector<Doubles> written_out(const Objective& f, const attack::Threat& threat, const Doubles& clean, Doubles x,
+                                 int steps) {
+  std::vector<int> checkpoints{0};  // w_j = p_j N, rounded down as in the authors' code
+  for (int window = std::max(22 * steps / 100, 1); checkpoints.back() < steps;) {
+    checkpoints.push_back(checkpoints.back() + window);
+    window = std::max({window - std::max(3 * steps / 100, 1), 6 * steps / 100, 1});
+  }
+  std::vector<Doubles> visited{x};
+  Doubles best = x, previous = x;
+  double best_value = f.value(x, nullptr);
+  double last = best_value;
+  double best_before = best_value;
+  double eta = 2 * threat.epsilon;
+  bool halved = true;
+  int increases = 0;
+  std::size_t next = 1;
+  for (int k = 0; k < steps; ++k) {
+    Doubles g(x.size());
+    f.value(x, &g);
+    const double length = norm_of(Norm::l2, g, Doubles(g.size()));
+    Doubles z = x;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      z[i] += eta * (threat.norm == Norm::linf ? (g[i] > 0) - (g[i] < 0) : g[i] / length);
+    }
+    z = project(threat, threat.epsilon, z, clean);
+    Doubles v = z;
+    for (std::size_t i = 0; i < x.size() && k > 0; ++i) {
+      v[i] = x[i] + 0.75 * (z[i] - x[i]) + 0.25 * (x[i] - previous[i]);
+    }
+    previous = x;
+    x = project(threat, threat.epsilon, v, clean);
+    visited.push_back(x);
+    const double value = f.value(x, nullptr);
+    increases += value > last ? 1 : 0;
+    last = value;
+    if (value > best_value) {
+      best_value = value;
+      best = x;
+    }
+    if (k + 1 == checkpoints[next]) {
+      const double window = checkpoints[next] - checkpoints[next - 1];
+      const bool first = increases <= 0.75 * window;
+      const bool second = !halved && best_value == best_before;
+      halved = first || second;
+      if (halved) {
+        eta /= 2;
+        x = best;
+      }
+      best_before = best_value;
+      increases = 0;
+      ++next;
+    }
+  }
+  return visited;
+}
+
+/// L1-APGD of Croce and Hein (2021) for one radius, in double, from x. Returns its best point.
+Doubles written_out_l1(const Objective& f, const attack::Threat& threat, double epsilon, const Doubles& clean,
+                       Doubles x, int steps, bool fresh, std::vector<Doubles>& visited) {
+  const auto moved = [&](const Doubles& p) {
+    double count = 0;
+    for (std::size_t i = 0; i < p.size(); ++i) {
+      count += p[i] != clean[i] ? 1 : 0;
+    }
+    return count;
+  };
+  const auto n = static_cast<double>(x.size());
+  double count = fresh ? std::ceil(0.2 * n) : std::max(1.0, std::ceil(moved(x) / 1.5));
+  double moved_before = fresh ? n : moved(x);
+  double eta = epsilon;
+  visited.push_back(x);
+  Doubles best = x;
+  double best_value = f.value(x, nullptr);
+  for (int k = 0; k < steps; ++k) {
+    Doubles g(x.size());
+    f.value(x, &g);
+    std::vector<std::size_t> order(x.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::sort(order.begin(), order.end(), [&](auto a, auto b) { return std::abs(g[a]) > std::abs(g[b]); });
+    for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) {
+      x[order[i]] += std::copysign(eta / count, g[order[i]]);
+    }
+    x = project(threat, epsilon, x, clean);
+    visited.push_back(x);
+    const double value = f.value(x, nullptr);
+    if (value > best_value) {
+      best_value = value;
+      best = x;
+    }
+    if ((k + 1) % std::max(4 * steps / 100, 1) == 0) {
+      const double now = moved(best);
+      if (now < 0.95 * moved_before) {
+        eta = epsilon;
+        x = best;
+      } else {
+        eta = std::max(eta / 1.5, epsilon / 10);
+      }
+      count = std::max(1.0, std::ceil(now / 1.5));
+      moved_before = now;
+    }
+  }
+  return best;
+}
+
+double farthest(const std::vector<Doubles>& a, const std::vector<Doubles>& b) {
+  REQUIRE(a.size() == b.size());
+  double worst = 0;
+  for (std::size_t k = 0; k < a.size(); ++k) {
+    worst = std::max(worst, norm_of(Norm::linf, a[k], b[k]));
+  }
+  return worst;
+}
+
+std::vector<float> drawn_image(std::int64_t n, std::uint64_t seed) {
+  const auto drawn = attack_checks::drawn_images(1, {1, 1, n}, seed);
+  return {drawn.begin(), drawn.end()};
+}
+
+}  // namespace
+
+TEST_CASE("apgd: checkpoints after 22, 41, 57, 70, 80, 87, 93 and 99 of 100 steps") {
+  // The gradient leads away from the best point, the clean one: every checkpoint brings the search back to it and halves
+  // the step, so that the next point is nearer than the one before. Within a window the points only move away.
+  Objective away(1, [](const Doubles& x, Doubles* gradient) {
+    if (gradient != nullptr) {
+      (*gradient)[0] = 1;
+    }
+    return -std::abs(x[0] - 0.5);
+  });
+  const auto returns = [&](std::int64_t steps) {
+    const auto trace = away.trace(attack::linf(0.25), {.steps = steps, .random_start = false}, {0.5f});
+    CHECK(trace.size() == static_cast<std::size_t>(steps) + 1);
+    CHECK(trace[0][0] == 0.5);
+    CHECK(trace[1][0] == 0.75);
+    std::vector<std::size_t> out;
+    for (std::size_t k = 1; k < trace.size(); ++k) {
+      if (trace[k][0] < trace[k - 1][0]) {
+        out.push_back(k - 1);
+      }
+    }
+    return out;
+  };
+  CHECK(returns(100) == std::vector<std::size_t>{22, 41, 57, 70, 80, 87, 93, 99});
+  CHECK(returns(50) == std::vector<std::size_t>{11, 21, 30, 38, 45});  // the next would be the last step
+  CHECK(returns(5).front() == 1);
+  // The first point after a checkpoint: 0.75 min(eta, epsilon) - 0.25 epsilon from the wall behind it, eta 1/2, 1/4, 1/8.
+  const auto trace = away.trace(attack::linf(0.25), {.steps = 100, .random_start = false}, {0.5f});
+  CHECK(trace[23][0] == doctest::Approx(0.5 + 0.75 * 0.25 - 0.25 * 0.25));
+  CHECK(trace[42][0] == doctest::Approx(0.5 + 0.75 * 0.125 - 0.25 * 0.25));
+}
+
+TEST_CASE("apgd: step by step the published algorithm, in Linf and L2") {
+  for (const Norm norm : {Norm::linf, Norm::l2}) {
+    for (const std::uint64_t seed : {1, 2, 3, 4, 5, 6}) {
+      auto f = quadratic(7, seed);
+      const auto clean = drawn_image(7, seed);
+      const attack::Threat threat(norm, norm == Norm::linf ? 0.35 : 0.6);
+      constexpr int kSteps = 40;
+      const auto trace = f.trace(threat, {.steps = kSteps}, clean);
+      const Doubles center(clean.begin(), clean.end());
+      CHECK(norm_of(norm, trace[0], center) <= threat.epsilon * (1 + 1e-6));
+      const double worst = farthest(trace, written_out(f, threat, center, trace[0], kSteps));
+      MESSAGE(attack::norm_name(norm), " seed ", seed, ": ", worst);
+      CHECK(worst < 2e-4);
+    }
+  }
+}
+
+TEST_CASE("apgd: step by step the published algorithm, in L1") {
+  for (const bool larger : {true, false}) {
+    for (const std::uint64_t seed : {1, 2, 3, 4, 5, 6}) {
+      auto f = quadratic(23, seed);
+      const auto clean = drawn_image(23, seed);
+      const attack::Threat threat = attack::l1(1.2);
+      constexpr int kSteps = 50;
+      const auto trace = f.trace(threat, {.steps = kSteps, .larger_radii = larger}, clean);
+      const Doubles center(clean.begin(), clean.end());
+      std::vector<Doubles> visited;
+      if (larger) {
+        Doubles x = trace[0];
+        CHECK(norm_of(Norm::l1, x, center) <= 3 * threat.epsilon * (1 + 1e-6));
+        x = written_out_l1(f, threat, 3 * threat.epsilon, center, x, 15, false, visited);
+        x = project(threat, 2 * threat.epsilon, x, center);
+        x = written_out_l1(f, threat, 2 * threat.epsilon, center, x, 15, false, visited);
+        x = project(threat, threat.epsilon, x, center);
+        written_out_l1(f, threat, threat.epsilon, center, x, 20, false, visited);
+      } else {
+        written_out_l1(f, threat, threat.epsilon, center, trace[0], kSteps, true, visited);
+      }
+      const double worst = farthest(trace, visited);
+      MESSAGE("larger radii ", larger, ", seed ", seed, ": ", worst);
+      CHECK(worst < 2e-4);
+    }
+  }
+}
