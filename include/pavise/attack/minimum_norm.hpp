@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT
+// What attacks for the closest adversarial image share: the closest one so far, the search for the constant that weighs
+// distance against margin, and pixels in tanh space.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "pavise/attack/query.hpp"
+#include "pavise/attack/search.hpp"
+#include "pavise/attack/threat.hpp"
+#include "pavise/autodiff/loss.hpp"
+#include "pavise_kernels/cpu/cpu.hpp"
+
+namespace pavise::attack::detail {
+
+/// The margin by which an image is what the attack is after, at most `confidence`: the attack maximises it, targeted or
+/// not.
+inline Loss margin_of_success(bool targeted, double confidence = std::numeric_limits<double>::infinity()) {
+  const auto kappa = static_cast<float>(confidence);
+  return [targeted, kappa](Var<float> logits, const std::int32_t* labels) {
+    return targeted ? margin_loss_targeted(logits, labels, kappa) : margin_loss(logits, labels, kappa);
+  };
+}
+
+/// Whether the lane's image is what the attack is after by a margin of `confidence` in its logits. With a confidence of
+/// 0 that is being fooled.
+inline bool confident(const Lanes& lanes, const Answer& answer, int lane, bool targeted, double confidence) {
+  if (!lanes.fooled(answer, lane) || confidence <= 0.0) {
+    return lanes.fooled(answer, lane);
+  }
+  const std::int32_t label = lanes.labels()[lane];
+  const auto logit = [&](std::int32_t k) { return answer.logits[static_cast<std::size_t>(k * lanes.width() + lane)]; };
+  float other = -std::numeric_limits<float>::infinity();
+  for (std::int32_t k = 0; k < lanes.classes(); ++k) {
+    other = k != label ? std::max(other, logit(k)) : other;
+  }
+  return (targeted ? logit(label) - other : other - logit(label)) >= static_cast<float>(confidence);
+}
+
+/// The closest adversarial image of every lane so far, which is the lane's answer: the last iterate may be farther, or
+/// none. One with the confidence asked for comes before one without.
+class Closest {
+ public:
+  void start(int lane) {
+    rank_[at(lane)] = 0;
+    distance_[at(lane)] = std::numeric_limits<float>::infinity();
+    chosen_[at(lane)] = 0.0f;
+  }
+  /// Notes that the lane's image has been found at that distance; `keep` copies it if it is the best one.
+  void offer(int lane, bool fooled, bool confident, float distance) {
+    const int rank = confident ? 2 : fooled ? 1 : 0;
+    if (rank > rank_[at(lane)] || (rank > 0 && rank == rank_[at(lane)] && distance < distance_[at(lane)])) {
+      rank_[at(lane)] = rank;
+      distance_[at(lane)] = distance;
+      chosen_[at(lane)] = 1.0f;
+    }
+  }
+  /// Copies what has been offered since the last call from x.
+  void keep(Lanes& lanes, const float* x) {
+    if (std::any_of(chosen_.begin(), chosen_.end(), [](float c) { return c > 0.0f; })) {
+      kernels::run_light(
+          [&](auto isa) { lane_select<float>(isa, lanes.answer(), x, lanes.size(), lanes.width(), chosen_.data()); });
+      chosen_.fill(0.0f);
+    }
+  }
+  bool found(int lane) const { return rank_[at(lane)] > 0; }
+  float distance(int lane) const { return distance_[at(lane)]; }  ///< infinite where nothing has been found
+
+ private:
+  static std::size_t at(int lane) { return static_cast<std::size_t>(lane); }
+  PerLane<int> rank_{};
+  PerLane<float> distance_{}, chosen_{};
+};
+
+/// The search for the smallest constant with which the margin wins against the distance (Carlini and Wagner 2017,
+/// section VI-A): times ten until it does, then bisection. One for each image.
+class ConstantSearch {
+ public:
+  void start(double initial) { *this = ConstantSearch(initial); }
+  double value() const { return value_; }
+  /// Moves on after an attempt with the value.
+  void next(bool success) {
+    (success ? upper_ : lower_) = value_;
+    value_ = std::isinf(upper_) ? std::min(value_ * 10.0, 1e10) : 0.5 * (lower_ + upper_);
+  }
+  ConstantSearch() = default;
+
+ private:
+  explicit ConstantSearch(double initial) : value_(initial) {}
+  double value_ = 0.0;
+  double lower_ = 0.0;
+  double upper_ = std::numeric_limits<double>::infinity();
+};
+
+/// Stops a descent that no longer makes progress, as its image alone says. Published implementations look at the sum
+/// over the batch, by which an image's result depends on its neighbours (foolbox#533, nn_robust_attacks#22).
+class Progress {
+ public:
+  void start() { before_ = std::numeric_limits<double>::infinity(); }
+  /// Ten times during `iterations`: whether the objective has failed to fall by 0.01 percent since the last time.
+  bool stuck(std::int64_t iteration, std::int64_t iterations, double objective) {
+    if (iteration % std::max<std::int64_t>(1, iterations / 10) != 0) {
+      return false;
+    }
+    const bool stuck = objective > 0.9999 * before_;
+    before_ = objective;
+    return stuck;
+  }
+
+ private:
+  double before_ = std::numeric_limits<double>::infinity();
+};
+
+/// Images as w, x = low + (high - low) (tanh w + 1) / 2: any w is an image in the box. Each lane has its own Adam.
+class TanhSpace {
+ public:
+  explicit TanhSpace(const Lanes& lanes)
+      : w_(lanes.array()), first_(lanes.array()), second_(lanes.array()), x_(lanes.array()), gradient_(lanes.array()) {}
+
+  float* x() { return x_.data(); }
+  float* gradient() { return gradient_.data(); }
+  float distance(int lane) const { return distance_[at(lane)]; }
+  float penalty(int lane) const { return penalty_[at(lane)]; }
+
+  /// The clean image, and Adam anew. Pixels at a wall of the box start just before it, where the slope is not 0.
+  void start(const Lanes& lanes, int lane) {
+    const double low = lanes.threat().low;
+    const double span = lanes.threat().high - low;
+    for (std::int64_t e = 0; e < lanes.size(); ++e) {
+      const auto i = static_cast<std::size_t>(e * lanes.width() + lane);
+      x_[i] = lanes.clean()[i];
+      const double t = 2.0 * (static_cast<double>(x_[i]) - low) / span - 1.0;
+      w_[i] = static_cast<float>(std::atanh(0.999999 * std::clamp(t, -1.0, 1.0)));
+    }
+    distance_[at(lane)] = penalty_[at(lane)] = 0.0f;
+    forget(lanes, lane);
+  }
+  /// Adam anew from where the lane is.
+  void forget(const Lanes& lanes, int lane) {
+    for (std::int64_t e = 0; e < lanes.size(); ++e) {
+      const auto i = static_cast<std::size_t>(e * lanes.width() + lane);
+      first_[i] = second_[i] = 0.0f;
+    }
+    updates_[at(lane)] = 0;
+  }
+  /// One step of every active lane along the gradient for penalty - constant * margin; tau is that of Linf.
+  void update(const Lanes& lanes, double learning_rate, const PerLane<float>& constant, const PerLane<float>& tau) {
+    alignas(64) PerLane<float> rate{}, root{};
+    for (int lane = 0; lane < lanes.width(); ++lane) {
+      if (lanes.active(lane)) {
+        const auto t = static_cast<double>(++updates_[at(lane)]);
+        rate[at(lane)] = static_cast<float>(learning_rate / (1.0 - std::pow(0.9, t)));
+        root[at(lane)] = static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(0.999, t)));
+      }
+    }
+    const auto low = static_cast<float>(lanes.threat().low);
+    const auto high = static_cast<float>(lanes.threat().high);
+    kernels::run_light([&](auto isa) {
+      tanh_adam<float>(isa, lanes.threat().norm == Norm::l2, w_.data(), first_.data(), second_.data(), x_.data(),
+                       gradient_.data(), lanes.clean(), lanes.size(), lanes.width(), constant.data(), rate.data(),
+                       root.data(), tau.data(), low, high, distance_.data(), penalty_.data());
+    });
+  }
+
+ private:
+  static std::size_t at(int lane) { return static_cast<std::size_t>(lane); }
+  AlignedVector<float> w_, first_, second_, x_, gradient_;
+  PerLane<std::int64_t> updates_{};
+  alignas(64) PerLane<float> distance_{};
+  alignas(64) PerLane<float> penalty_{};
+};
+
+}  // namespace pavise::attack::detail
