@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -84,7 +85,7 @@ evaluate::SignContext context(const attack::Classifier& model, const evaluate::P
 std::vector<Sign> order_signs(const attack::Classifier& model, const evaluate::Probe& probe,
                               const attack::Attack& strong) {
   std::vector<evaluate::CurvePoint> curve;
-  auto signs = evaluate::order_signs(context(model, probe), strong, curve);
+  auto signs = evaluate::order_signs(context(model, probe), strong, {}, curve);
   CHECK(curve.size() == 6);
   for (std::size_t i = 1; i < curve.size(); ++i) {
     CHECK(curve[i].epsilon > curve[i - 1].epsilon);
@@ -197,6 +198,22 @@ TEST_CASE("signs: success and loss over epsilon") {
   const auto signs = order_signs(bump, probe, strong_attack());
   CHECK(sign(signs, "success over epsilon").state == SignState::failed);
   CHECK(sign(signs, "loss over epsilon").state == SignState::failed);
+}
+
+TEST_CASE("signs: the curve over epsilon counts all that was found") {
+  const auto probe = grey();
+  const auto line = curved("line", [](float v) { return v - 0.12f; });  // falls to PGD between 0.1 and 0.15
+  std::vector<float> found(kImages, std::numeric_limits<float>::infinity());
+  found[0] = 0.04f;
+  found[1] = 0.1f;
+  std::vector<evaluate::CurvePoint> curve;
+  evaluate::order_signs(context(line, probe), strong_attack(), found, curve);
+  REQUIRE(curve.size() == 6);
+  const std::vector<std::int64_t> expected = {kImages, kImages, kImages - 1, kImages - 2, 0, 0};
+  for (std::size_t i = 0; i < curve.size(); ++i) {
+    CHECK(curve[i].correct == expected[i]);
+    CHECK(curve[i].total == kImages);
+  }
 }
 
 TEST_CASE("signs: an unbounded epsilon") {

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -83,8 +84,10 @@ inline double whole_box(const attack::Threat& threat, std::int64_t pixels) {
 }  // namespace detail
 
 /// FGSM no stronger than PGD no stronger than `apgd`, and accuracy and loss under PGD over radii of 1/4, 1/2, 1, 3/2
-/// and 2 epsilon, which are also written to `curve`.
-inline std::vector<Sign> order_signs(const SignContext& c, const attack::Attack& apgd, std::vector<CurvePoint>& curve) {
+/// and 2 epsilon. `curve` gets what stands at these radii against all that is known: PGD's images and `found`, the
+/// distance at which each image was broken before (infinite where it was not; may be empty).
+inline std::vector<Sign> order_signs(const SignContext& c, const attack::Attack& apgd, std::span<const float> found,
+                                     std::vector<CurvePoint>& curve) {
   const std::int64_t m = c.probe.size();
   const auto pgd_at = [&](double epsilon) {
     return detail::attack_probe(c, attack::Pgd(c.threat.with_epsilon(epsilon), {.steps = c.steps, .loss = c.loss}), 1,
@@ -102,12 +105,14 @@ inline std::vector<Sign> order_signs(const SignContext& c, const attack::Attack&
     curve.back().loss = detail::mean_loss(c, clean);
   }
   attack::Result pgd;
+  std::vector<std::vector<std::uint8_t>> broken;  // at each radius but 0
   for (const double factor : {0.25, 0.5, 1.0, 1.5, 2.0}) {
     const double epsilon = std::min(factor * c.threat.epsilon, whole);
     if (epsilon <= curve.back().epsilon) {
       continue;
     }
     auto result = pgd_at(epsilon);
+    broken.push_back(result.success);
     curve.push_back({epsilon, result.robust_correct, m, detail::mean_loss(c, result)});
     if (factor <= 1.0) {  // epsilon itself, or the whole box where epsilon is larger
       pgd = std::move(result);
@@ -147,6 +152,16 @@ inline std::vector<Sign> order_signs(const SignContext& c, const attack::Attack&
   loss.sentence =
       "the largest fall of the mean loss from one radius to the next larger one, in parts of the largest mean loss";
   signs.push_back(std::move(loss));
+
+  // From here on the curve is of all that is known: what a ball holds the next larger one holds too.
+  std::vector<std::uint8_t> fallen(static_cast<std::size_t>(m), 0);
+  for (std::size_t point = 1; point < curve.size(); ++point) {
+    for (std::size_t i = 0; i < fallen.size(); ++i) {
+      const bool near = !found.empty() && attack::within(c.threat.with_epsilon(curve[point].epsilon), found[i]);
+      fallen[i] = fallen[i] != 0 || broken[point - 1][i] != 0 || near ? 1 : 0;
+    }
+    curve[point].correct = m - std::count(fallen.begin(), fallen.end(), std::uint8_t{1});
+  }
   return signs;
 }
 

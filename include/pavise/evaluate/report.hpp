@@ -77,12 +77,14 @@ struct Sign {
 /// Whether the robust accuracy can be relied on.
 enum class Verdict : std::uint8_t { reliable = 0, unreliable = 1, undecided = 2 };
 
-/// Accuracy under PGD with another radius, on the images that the signs are measured on.
+/// What stands at another radius, of the images that the signs are measured on: against PGD at that radius, and all
+/// adversarial images found within it. The attacks of the suite ran at the threat's own radius alone, so that at the
+/// others a full evaluation may find more.
 struct CurvePoint {
   double epsilon = 0;
   std::int64_t correct = 0;
   std::int64_t total = 0;
-  double loss = 0;  ///< mean cross-entropy of the perturbed images
+  double loss = 0;  ///< mean cross-entropy of PGD's images
 };
 
 inline std::string_view name_of(SignState s) {

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <mutex>
 #include <numeric>
 #include <span>
@@ -377,12 +378,15 @@ class Evaluation {
     }
     add(std::vector{model_.declaration().random ? gradient_variance(model_, probe, plan_.loss, options_.seed)
                                                 : no_sign("variance of the gradient", "the classifier is not random")});
-    add(order_signs(context, *plan_.apgd, report_.curve));
-    add(std::vector{unbounded_sign(context)});
     std::vector<std::uint8_t> standing;
+    std::vector<float> found;
     for (const std::int64_t i : probe.index) {
-      standing.push_back(report_.images[static_cast<std::size_t>(i)].stands() ? 1 : 0);
+      const ImageResult& image = report_.images[static_cast<std::size_t>(i)];
+      standing.push_back(image.stands() ? 1 : 0);
+      found.push_back(image.stands() ? std::numeric_limits<float>::infinity() : image.distance);
     }
+    add(order_signs(context, *plan_.apgd, found, report_.curve));
+    add(std::vector{unbounded_sign(context)});
     add(std::vector{steps_sign(context, standing, *plan_.longer)});
     add(std::vector{overtaken_sign(report_, attack::Access::outputs),
                     overtaken_sign(report_, attack::Access::transfer)});
