@@ -13,6 +13,7 @@
 
 #include "attack/attack_checks.hpp"
 #include "attack/undefined_checks.hpp"
+#include "pavise/attack/smoothed.hpp"
 
 namespace pv = pavise;
 namespace attack = pavise::attack;
@@ -201,6 +202,56 @@ TEST_CASE("deepfool: the distances of the algorithm in double, step by step") {
 TEST_CASE("deepfool: images whose logits become NaN leave the others alone") {
   attack_checks::check_undefined_images(attack::DeepFool(attack::linf(0.3)));
   attack_checks::check_undefined_images(attack::DeepFool(attack::l2(2.0)));
+}
+
+TEST_CASE("deepfool: of a smoothed classifier it linearises the mean over the draws") {
+  const auto network = attack_checks::small_network();
+  const auto images = attack_checks::drawn_images(16, network.input_shape());
+  const auto labels = attack_checks::predictions(network, images);
+  const auto smoothed = attack::smoothed(network, 0.25, {.draws = 6});
+  // The rows against differences of the logits along a direction, with the same noise.
+  const attack::Work work{images, labels, nullptr, {}, 0, {}};
+  std::vector<attack::Attempt> attempts(16);
+  for (std::int64_t i = 0; i < 16; ++i) {
+    attempts[static_cast<std::size_t>(i)].image = i;
+  }
+  const auto batch = work.pack(attempts, 16);
+  const auto size = static_cast<std::size_t>(batch.size());
+  const pv::AlignedVector<float> x(batch.values(0), batch.values(0) + size * 16);
+  pv::RandomSequence random({.seed = 8, .purpose = pv::Purpose::test});
+  std::vector<float> along(size);
+  for (float& v : along) {
+    v = static_cast<float>(random.normal());
+  }
+  pv::AlignedVector<float> rows(5 * size * 16);
+  attack::Answer answer;
+  auto at = x;
+  attack::query_jacobian(smoothed, at.data(), 16, rows.data(), {}, answer);
+  std::vector<std::vector<float>> sides;
+  for (const float h : {1e-3f, -1e-3f}) {
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      at[i] = x[i] + h * along[i / 16];
+    }
+    attack::query(smoothed, at.data(), 16, 16, nullptr, {}, false, {}, answer);
+    sides.emplace_back(answer.logits.begin(), answer.logits.end());
+  }
+  for (std::size_t k = 0; k < 5; ++k) {
+    for (std::size_t lane = 0; lane < 16; ++lane) {
+      double slope = 0;
+      for (std::size_t e = 0; e < size; ++e) {
+        slope += static_cast<double>(rows[(k * size + e) * 16 + lane]) * static_cast<double>(along[e]);
+      }
+      const double difference = static_cast<double>(sides[0][k * 16 + lane] - sides[1][k * 16 + lane]) / 2e-3;
+      CHECK(slope == doctest::Approx(difference).epsilon(0.02).scale(0.2));
+    }
+  }
+  const attack::Threat threat = attack::l2(5.0, -10.0, 10.0);
+  const auto result = attack::run(attack::DeepFool(threat, {.overshoot = 0.2}), smoothed.with_draws(32, true), images,
+                                  labels, {.judging_draws = 500});
+  CHECK(std::count(result.fooled.begin(), result.fooled.end(), 1) >= 12);
+  for (std::size_t i = 0; i < 16; ++i) {
+    CHECK(result.backward[i] % (5 * 32) == 0);  // of every class and draw
+  }
 }
 
 TEST_CASE("deepfool: a classifier without gradients ends at once") {

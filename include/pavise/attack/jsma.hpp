@@ -141,9 +141,9 @@ inline std::int32_t most_salient_element(const std::vector<Salience>& all) {
 ///
 /// It counts elements rather than distance, and its budget is gamma; the threat gives the pixel box, and what counts as
 /// success in `run`: with linf(1.0) on pixels in [0,1] every image that is fooled within the budget. Result::fooled
-/// says that under any threat. Without `targeted`, labels are the classes to leave: an attempt aims at one class and ends
-/// at any mistake. With probabilities B is -A, since they sum to 1. Deterministic. Cost of a step: two forward and two
-/// backward passes; one of each with probabilities.
+/// says that under any threat. Without `targeted`, labels are the classes to leave: an attempt aims at one class and
+/// ends at any mistake. With probabilities B is -A, since they sum to 1. Deterministic. Cost of a step: two forward and
+/// two backward passes; one of each with probabilities.
 class Jsma : public SearchAttack {
  public:
   /// Throws ValueError for a theta under 1e-4 of the box or over all of it, gamma outside (0,1], no targets.

@@ -239,12 +239,22 @@ inline const float* query(const Classifier& model, float* x, std::int64_t images
   return g;
 }
 
-/// One query whose gradient of each logit comes back: rows[k] is [size][width], the derivative of logit k. For a single
-/// draw; of a random classifier the first one.
+/// One query whose gradient of each logit comes back: rows[k] is [size][width], the derivative of logit k. Of several
+/// draws it is that of their mean, one query for each class: of the logits, or of what Mean::softmax makes of them.
 inline void query_jacobian(const Classifier& model, float* x, int width, float* rows, const QueryKey& key,
                            Answer& answer) {
   auto& tape = thread_tape<float>();
   const std::int64_t size = model.input_shape().numel();
+  if (model.draws() > 1) {
+    const Loss own_logit = [](Var<float> z, const std::int32_t* labels) { return pick(z, labels); };
+    for (std::int32_t k = 0; k < model.classes(); ++k) {
+      PerLane<std::int32_t> labels;
+      labels.fill(k);
+      const float* g = query(model, x, width, width, labels.data(), own_logit, true, key, answer);
+      std::copy(g, g + size * width, rows + k * size * width);
+    }
+    return;
+  }
   thread_local AlignedVector<float> probability;
   thread_local std::vector<std::int32_t> votes;
   PerLane<std::uint32_t> names{};

@@ -66,11 +66,12 @@ class Lanes {
     count(backward_, model_.draws());
     return answer_of_query_;
   }
-  /// The gradient of every logit, [classes][size][width]. Counts a forward pass and as many backward ones as classes.
+  /// The gradient of every logit, [classes][size][width]. Counts a forward pass and as many backward ones as classes;
+  /// of a classifier with several draws the passes of a query for each class.
   const Answer& jacobian(float* x, float* rows) {
     query_jacobian(model_, x, width_, rows, query_key(), answer_of_query_);
-    count(forward_, 1);
-    count(backward_, classes());
+    count(forward_, model_.draws() > 1 ? classes() * forward_passes(model_, true) : 1);
+    count(backward_, model_.draws() * classes());
     next_query();
     return answer_of_query_;
   }
