@@ -26,18 +26,21 @@ namespace pavise::attack {
 ///
 /// Choices where the authors' code and paper leave one: the first window counts the first step as an increase if its
 /// loss exceeds the starting point's, as in the paper (the code compares with 0, which for cross-entropy is always an
-/// increase and for DLR hardly ever); a share of exactly rho halves eta, as in the code; after a restart the next step is
-/// compared with the point left behind and the momentum is taken from it, as in the code.
+/// increase and for DLR hardly ever); a share of exactly rho halves eta, as in the code; after a restart the next loss
+/// is compared with that of the point left behind, and the momentum is that of the point before it, as in the code.
 ///
 /// The targeted ratio (APGD-T) makes `targets` attempts, attempt t at the (t mod targets)-th most likely wrong class of
-/// the clean image. With `targeted` the labels are targets: cross-entropy and DLR of the target are minimised; the
-/// targeted ratio leads from the clean image's class to the target.
+/// the clean image. With `targeted` the labels are targets: cross-entropy (or `custom`) of the target is minimised; the
+/// targeted ratio leads from the clean image's class to the target. DLR has no targeted form: its least value for a
+/// class outside of the three largest does not lead there.
 class Apgd : public SearchAttack {
  public:
   explicit Apgd(Threat threat, ApgdOptions options = {}) : SearchAttack(threat), options_(std::move(options)) {
     const std::string who = name();
     require(options_.steps >= 1, who, ": ", options_.steps, " steps, expected 1 or more");
     require(options_.targets >= 1, who, ": ", options_.targets, " targets, expected 1 or more");
+    require(!options_.targeted || options_.custom || options_.loss != ApgdLoss::dlr, who,
+            ": has no targeted form, expected the targeted ratio (apgd-t) or cross-entropy");
     require(options_.rho >= 0.0 && options_.rho <= 1.0, who, ": rho ", options_.rho, ", expected 0 to 1");
   }
 
