@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the tests of evaluations share: drawn digits, a model trained plainly and one trained adversarially on them (once
-// for the program), and defences in front of a model that mask its gradients.
+// What the tests of evaluations share: drawn digits, a model trained plainly and one trained adversarially on them
+// (once for the program), and defences in front of a model that mask its gradients.
 #pragma once
 
 #include <doctest/doctest.h>

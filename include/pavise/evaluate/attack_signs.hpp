@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Signs of masked gradients, or of attacks that are too weak, that show when a classifier is attacked in ways whose
-// order is known: a stronger attack that does worse, a larger ball that holds fewer adversarial images, an unbounded one
-// that does not hold any (Carlini et al. 2019, "On evaluating adversarial robustness", section 3 and appendix).
+// order is known: a stronger attack that does worse, a larger ball that holds fewer adversarial images, an unbounded
+// one that does not hold any (Carlini et al. 2019, "On evaluating adversarial robustness", section 3 and appendix).
 #pragma once
 
 #include <algorithm>

@@ -57,7 +57,8 @@ namespace detail {
 inline constexpr float kUnderflow = 1e-30f;
 
 /// Points near the images, away from the box's walls so that a step of `margin` stays inside: the clean image moved by
-/// uniform noise of a 32nd of the box. Exact values of a pixel (0, or steps of 1/255) may be where a defence is special.
+/// uniform noise of a 32nd of the box. Exact values of a pixel (0, or steps of 1/255) may be where a defence is
+/// special.
 inline Tensor<float> points_near(const Probe& probe, const attack::Threat& threat, std::uint64_t seed) {
   const double box = threat.high - threat.low;
   Tensor<float> points = probe.images;

@@ -14,7 +14,8 @@ namespace pavise::evaluate {
 
 inline nlohmann::json to_json(const Interval& i) { return {{"low", i.low}, {"high", i.high}}; }
 
-/// A report under the names of its fields, and kind "evaluation". `matrix` has a string for each attack with a character
+/// A report under the names of its fields, and kind "evaluation". `matrix` has a string for each attack with a
+/// character
 /// for each image: '.' not tried, 'o' stood, 'x' broken. Pixels are left out. A number that is not finite is null.
 inline nlohmann::json to_json(const Report& r) {
   using Json = nlohmann::json;

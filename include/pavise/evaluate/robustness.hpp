@@ -417,7 +417,8 @@ class Evaluation {
 /// measures the signs of gradients that mislead and gives the verdict.
 ///
 /// `ids`: index of each image in its data set, which keys its random numbers (null: 0, 1, 2, ...). With them the report
-/// is the same bits (`seconds` apart) for any number of threads and any instruction set, and what it says of an image and
+/// is the same bits (`seconds` apart) for any number of threads and any instruction set, and what it says of an
+/// image and
 /// of all together does not depend on their order. With a state file a run that was killed ends with the same bits.
 ///
 /// Throws ValueError or ShapeError for images, labels, options or a classifier that cannot be evaluated (pixels outside

@@ -65,7 +65,8 @@ inline Check check_pixel_box(const Tensor<float>& images, const attack::Threat& 
 }
 
 /// Whether a classifier that declares no random numbers gives the same logits under two keys of the random numbers, and
-/// any classifier the same ones twice under the same key: dropout that is left on, or statistics that each pass updates.
+/// any classifier the same ones twice under the same key: dropout that is left on, or statistics that each pass
+/// updates.
 inline Check check_evaluation_mode(const attack::Classifier& model, const Probe& probe) {
   Check check{"evaluation mode", true, ""};
   if (probe.size() == 0) {
