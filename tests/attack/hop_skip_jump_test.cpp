@@ -20,13 +20,13 @@ using attack::Threat;
 
 TEST_CASE("hop-skip-jump: linear models, the exact distance in a wide box") {
   for (const std::int32_t classes : {2, 10}) {
-    const LinearProblem problem(classes, 16);
+    const LinearProblem problem(classes, 12);
     for (const Norm norm : {Norm::l2, Norm::linf}) {
       const Threat threat(norm, 0.1, -2, 3);
-      const HopSkipJump attack(threat, {.initial_samples = 400, .queries = 1000000});
+      const HopSkipJump attack(threat, {.steps = 25, .initial_samples = 200, .queries = 1000000});
       const auto result = attack::run(attack, problem.model, problem.images, problem.labels);
       const auto best = attack::run(attack, problem.model, problem.images, problem.labels,
-                                    {.restarts = 12, .stop_at_success = false});
+                                    {.restarts = 8, .stop_at_success = false});
       double worst = 0;
       double worst_of_best = 0;
       for (std::int64_t i = 0; i < problem.size(); ++i) {
@@ -41,7 +41,7 @@ TEST_CASE("hop-skip-jump: linear models, the exact distance in a wide box") {
         worst_of_best = std::max(worst_of_best, static_cast<double>(best.distance[l]) / exact - 1);
       }
       MESSAGE(classes, " classes, ", std::string(attack::norm_name(norm)), ": one search is at most ", worst,
-              " beyond the distance from the class it ends in, the best of 12 ", worst_of_best,
+              " beyond the distance from the class it ends in, the best of 8 ", worst_of_best,
               " beyond that from all");
       CHECK(worst < 0.02);
       CHECK(worst_of_best < 0.02);
