@@ -5,102 +5,29 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <functional>
 #include <numeric>
-#include <utility>
 #include <vector>
 
-#include "attack/attack_checks.hpp"
+#include "attack/objective.hpp"
 #include "pavise/attack/apgd.hpp"
 
 namespace pv = pavise;
 namespace attack = pavise::attack;
 using attack::Norm;
+using attack_checks::Doubles;
+using attack_checks::norm_of;
+using attack_checks::Objective;
+using attack_checks::quadratic;
 
 namespace {
 
-using Doubles = std::vector<double>;
-
-/// A function of an image, with its gradient, as a classifier that never changes its mind: logit 0 is 1e6, logit 1 the
-/// value, logit 2 is 0. Every image that it is asked about is written down; for one image at a time.
-struct Objective {
-  using Value = std::function<double(const Doubles& x, Doubles* gradient)>;
-
-  Objective(std::int64_t n, Value f) : size(n), value(std::move(f)) {}
-
-  attack::Classifier classifier() {
-    return {"objective", pv::Shape{1, 1, size}, 3, [this](pv::Var<float> x) {
-              REQUIRE(x.tape().lanes() == 1);
-              asked.emplace_back(x.data(), x.data() + size);
-              return pv::custom(
-                  "objective", x, pv::Shape{3},
-                  [this](auto in, auto out) {
-                    out[0] = 1e6f;
-                    out[1] = static_cast<float>(value(Doubles(in.begin(), in.end()), nullptr));
-                    out[2] = 0.0f;
-                  },
-                  [this](auto in, auto, auto dout, auto din) {
-                    Doubles gradient(in.size());
-                    value(Doubles(in.begin(), in.end()), &gradient);
-                    for (std::size_t i = 0; i < in.size(); ++i) {
-                      din[i] += dout[1] * static_cast<float>(gradient[i]);
-                    }
-                  });
-            }};
-  }
-  /// The images of an attack that maximises the value, the clean one and the judged one left out.
-  std::vector<Doubles> trace(attack::Threat threat, attack::ApgdOptions options, const std::vector<float>& clean) {
-    options.custom = [](pv::Var<float> z, const std::int32_t*) {
-      return pv::custom(
-          "second", z, pv::Shape{}, [](auto in, auto out) { out[0] = in[1]; },
-          [](auto, auto, auto dout, auto din) { din[1] += dout[0]; });
-    };
-    pv::Tensor<float> image(pv::Shape{1, 1, 1, size});
-    std::copy(clean.begin(), clean.end(), image.begin());
-    asked.clear();
-    const std::int32_t label = 0;
-    attack::run(attack::Apgd(threat, options), classifier(), image, {&label, 1});
-    return {asked.begin() + 1, asked.end() - 1};
-  }
-
-  std::int64_t size;
-  Value value;
-  std::vector<Doubles> asked;
-};
-
-/// sum_k s_k (w_k x - t_k)^2 with signs s of both kinds: hills, valleys and saddles.
-Objective quadratic(std::int64_t n, std::uint64_t seed) {
-  pv::RandomSequence random({.seed = seed, .purpose = pv::Purpose::test});
-  constexpr std::size_t kTerms = 4;
-  std::vector<Doubles> w(kTerms);
-  Doubles t;
-  for (auto& row : w) {
-    for (std::int64_t i = 0; i < n; ++i) {
-      row.push_back(random.uniform(-2, 2));
-    }
-    t.push_back(random.uniform(-1, 1));
-  }
-  return {n, [=](const Doubles& x, Doubles* gradient) {
-            double sum = 0;
-            for (std::size_t k = 0; k < kTerms; ++k) {
-              const double d = std::inner_product(x.begin(), x.end(), w[k].begin(), -t[k]);
-              const double sign = k == 0 ? 1.0 : -1.0;
-              sum += sign * d * d;
-              for (std::size_t i = 0; gradient != nullptr && i < x.size(); ++i) {
-                (*gradient)[i] += sign * 2 * d * w[k][i];
-              }
-            }
-            return sum;
-          }};
-}
-
-double norm_of(Norm norm, const Doubles& a, const Doubles& b) {
-  double sum = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    const double d = std::abs(a[i] - b[i]);
-    sum = norm == Norm::linf ? std::max(sum, d) : norm == Norm::l1 ? sum + d : sum + d * d;
-  }
-  return norm == Norm::l2 ? std::sqrt(sum) : sum;
+/// The points that Auto-PGD visits: all that it asked about but the judged one.
+std::vector<Doubles> trace(Objective& f, attack::Threat threat, attack::ApgdOptions options,
+                           const std::vector<float>& clean) {
+  options.custom = Objective::loss();
+  auto asked = f.trace(attack::Apgd(threat, options), clean);
+  asked.pop_back();
+  return asked;
 }
 
 /// The nearest point of ball and box (L2: of the ball, then of the box); L1 by bisection of the threshold.
@@ -261,13 +188,13 @@ TEST_CASE("apgd: checkpoints after 22, 41, 57, 70, 80, 87, 93 and 99 of 100 step
     return -std::abs(x[0] - 0.5);
   });
   const auto returns = [&](std::int64_t steps) {
-    const auto trace = away.trace(attack::linf(0.25), {.steps = steps, .random_start = false}, {0.5f});
-    CHECK(trace.size() == static_cast<std::size_t>(steps) + 1);
-    CHECK(trace[0][0] == 0.5);
-    CHECK(trace[1][0] == 0.75);
+    const auto points = trace(away, attack::linf(0.25), {.steps = steps, .random_start = false}, {0.5f});
+    CHECK(points.size() == static_cast<std::size_t>(steps) + 1);
+    CHECK(points[0][0] == 0.5);
+    CHECK(points[1][0] == 0.75);
     std::vector<std::size_t> out;
-    for (std::size_t k = 1; k < trace.size(); ++k) {
-      if (trace[k][0] < trace[k - 1][0]) {
+    for (std::size_t k = 1; k < points.size(); ++k) {
+      if (points[k][0] < points[k - 1][0]) {
         out.push_back(k - 1);
       }
     }
@@ -277,9 +204,9 @@ TEST_CASE("apgd: checkpoints after 22, 41, 57, 70, 80, 87, 93 and 99 of 100 step
   CHECK(returns(50) == std::vector<std::size_t>{11, 21, 30, 38, 45});  // the next would be the last step
   CHECK(returns(5).front() == 1);
   // The first point after a checkpoint: 0.75 min(eta, epsilon) - 0.25 epsilon from the wall behind it, eta 1/2, 1/4, 1/8.
-  const auto trace = away.trace(attack::linf(0.25), {.steps = 100, .random_start = false}, {0.5f});
-  CHECK(trace[23][0] == doctest::Approx(0.5 + 0.75 * 0.25 - 0.25 * 0.25));
-  CHECK(trace[42][0] == doctest::Approx(0.5 + 0.75 * 0.125 - 0.25 * 0.25));
+  const auto points = trace(away, attack::linf(0.25), {.steps = 100, .random_start = false}, {0.5f});
+  CHECK(points[23][0] == doctest::Approx(0.5 + 0.75 * 0.25 - 0.25 * 0.25));
+  CHECK(points[42][0] == doctest::Approx(0.5 + 0.75 * 0.125 - 0.25 * 0.25));
 }
 
 TEST_CASE("apgd: step by step the published algorithm, in Linf and L2") {
@@ -289,10 +216,10 @@ TEST_CASE("apgd: step by step the published algorithm, in Linf and L2") {
       const auto clean = drawn_image(7, seed);
       const attack::Threat threat(norm, norm == Norm::linf ? 0.35 : 0.6);
       constexpr int kSteps = 40;
-      const auto trace = f.trace(threat, {.steps = kSteps}, clean);
+      const auto points = trace(f, threat, {.steps = kSteps}, clean);
       const Doubles center(clean.begin(), clean.end());
-      CHECK(norm_of(norm, trace[0], center) <= threat.epsilon * (1 + 1e-6));
-      const double worst = farthest(trace, written_out(f, threat, center, trace[0], kSteps));
+      CHECK(norm_of(norm, points[0], center) <= threat.epsilon * (1 + 1e-6));
+      const double worst = farthest(points, written_out(f, threat, center, points[0], kSteps));
       MESSAGE(attack::norm_name(norm), " seed ", seed, ": ", worst);
       CHECK(worst < 2e-4);
     }
@@ -306,11 +233,11 @@ TEST_CASE("apgd: step by step the published algorithm, in L1") {
       const auto clean = drawn_image(23, seed);
       const attack::Threat threat = attack::l1(1.2);
       constexpr int kSteps = 50;
-      const auto trace = f.trace(threat, {.steps = kSteps, .larger_radii = larger}, clean);
+      const auto points = trace(f, threat, {.steps = kSteps, .larger_radii = larger}, clean);
       const Doubles center(clean.begin(), clean.end());
       std::vector<Doubles> visited;
       if (larger) {
-        Doubles x = trace[0];
+        Doubles x = points[0];
         CHECK(norm_of(Norm::l1, x, center) <= 3 * threat.epsilon * (1 + 1e-6));
         x = written_out_l1(f, threat, 3 * threat.epsilon, center, x, 15, false, visited);
         x = project(threat, 2 * threat.epsilon, x, center);
@@ -318,9 +245,9 @@ TEST_CASE("apgd: step by step the published algorithm, in L1") {
         x = project(threat, threat.epsilon, x, center);
         written_out_l1(f, threat, threat.epsilon, center, x, 20, false, visited);
       } else {
-        written_out_l1(f, threat, threat.epsilon, center, trace[0], kSteps, true, visited);
+        written_out_l1(f, threat, threat.epsilon, center, points[0], kSteps, true, visited);
       }
-      const double worst = farthest(trace, visited);
+      const double worst = farthest(points, visited);
       MESSAGE("larger radii ", larger, ", seed ", seed, ": ", worst);
       CHECK(worst < 2e-4);
     }

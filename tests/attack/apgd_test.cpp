@@ -94,6 +94,9 @@ TEST_CASE("apgd: of many linear classes the targeted ratio finds the nearest, cr
   for (const std::int32_t classes : {4, 10}) {
     for (const Norm norm : kNorms) {
       const bool sparse = norm == Norm::l1;
+      if (sparse && classes == 10) {
+        continue;  // large images, nine targets: long, and no news
+      }
       const LinearProblem problem(classes, 37, sparse ? pv::Shape{3, 16, 16} : pv::Shape{1, 4, 6});
       const auto make = [](attack::ApgdLoss loss) {
         return [loss](attack::Threat threat) { return attack::Apgd(threat, {.loss = loss}); };
@@ -107,7 +110,8 @@ TEST_CASE("apgd: of many linear classes the targeted ratio finds the nearest, cr
       CHECK(exact == 100);
       CHECK(dlr >= 90);
       CHECK(ce >= 90);
-      CHECK(fall(problem, norm, 0.998, t) == 0);
+      CHECK(fall(problem, norm, 0.998, [](attack::Threat threat) { return attack::apgd_t(threat, {.steps = 20}); }) ==
+            0);
     }
   }
 }
