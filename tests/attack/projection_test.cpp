@@ -345,6 +345,34 @@ TEST_CASE("step: along the sign, the gradient, the largest coordinate") {
   }
 }
 
+TEST_CASE("step: in L1 the steepest coordinate that can still move, then the nearest point of ball and box") {
+  constexpr std::int64_t kN = 12;
+  const Threat threat(Norm::l1, 0.6);
+  Group center(kN, 16), gradient(kN, 16), x(kN, 16);
+  center.fill([](auto lane, auto e) { return (lane + e) % 3 == 0 ? 1.0 : draw(20, lane, e, 0, 1); });
+  gradient.fill([](auto lane, auto e) { return draw(21, lane, e, -1, 1); });
+  x.fill([](auto lane, auto e) { return (lane + e) % 4 == 0 ? 1.0 : draw(22, lane, e, 0, 1); });
+  const Group before = x;
+  pv::attack::step(threat, x.data(), gradient.data(), center.data(), kN, 16, 0.3, 0.0f);
+  for (int lane = 0; lane < 16; ++lane) {
+    const auto c = center.image(lane);
+    const auto g = gradient.image(lane);
+    auto moved = before.image(lane);
+    std::size_t steepest = moved.size();
+    for (std::size_t e = 0; e < moved.size(); ++e) {
+      const bool free = g[e] > 0 ? moved[e] < 1 : moved[e] > 0;
+      steepest = free && (steepest == moved.size() || std::abs(g[e]) > std::abs(g[steepest])) ? e : steepest;
+    }
+    REQUIRE(steepest < moved.size());
+    moved[steepest] += std::copysign(0.3, g[steepest]);
+    const auto want = project(Norm::l1, c, minus(moved, c), 0.6);
+    const auto got = x.image(lane);
+    for (std::size_t e = 0; e < want.size(); ++e) {
+      CHECK(std::abs(got[e] - want[e]) < 1e-6);
+    }
+  }
+}
+
 TEST_CASE(
     "step: a gradient that is not finite moves nothing out of the ball, a small one moves as far as a large one") {
   constexpr std::int64_t kN = 9;
