@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numbers>
 
 #include "pavise/attack/query.hpp"
 #include "pavise/attack/search.hpp"
@@ -74,6 +75,24 @@ class Closest {
   PerLane<int> rank_{};
   PerLane<float> distance_{}, chosen_{};
 };
+
+/// The distance of the lane's clean image from the farthest corner of the box: no image is farther away.
+inline float farthest_corner(const Lanes& lanes, int lane) {
+  const Threat& threat = lanes.threat();
+  double sum = 0.0;
+  for (std::int64_t i = lane; i < lanes.size() * lanes.width(); i += lanes.width()) {
+    const auto v = static_cast<double>(lanes.clean()[i]);
+    const double d = std::max(v - threat.low, threat.high - v);
+    sum = threat.norm == Norm::linf ? std::max(sum, d) : sum + (threat.norm == Norm::l1 ? d : d * d);
+  }
+  return static_cast<float>(threat.norm == Norm::l2 ? std::sqrt(sum) : sum);
+}
+
+/// `first` at step 0, from where half a cosine leads towards `last` at `steps`.
+inline double cosine_annealed(std::int64_t step, std::int64_t steps, double first, double last) {
+  const double turn = std::numbers::pi * static_cast<double>(step) / static_cast<double>(steps);
+  return last + 0.5 * (first - last) * (1.0 + std::cos(turn));
+}
 
 /// The search for the smallest constant with which the margin wins against the distance (Carlini and Wagner 2017,
 /// section VI-A): times ten until it does, then bisection. One for each image.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The updates of attacks that look for the closest adversarial image, each one sweep over the group. Arrays are
 // [n][lanes]; factors come one for each lane, since every image is at an iteration of its own. `gradient` is that of a
-// margin which the attack raises. Oracle: the scalar loops of tests/attack/carlini_wagner_test.cpp and ead_test.cpp, and
-// the exact distances of linear models.
+// margin which the attack raises. Oracle: the scalar loops of tests/attack/carlini_wagner_test.cpp, ead_test.cpp and
+// ddn_test.cpp, and the exact distances of linear models.
 
 /// Where w lies: x = low + share span for w < 0, x = high - share span for w > 0. The share of the nearer wall keeps its
 /// digits where tanh w is 1 in T, so that a pixel at the wall can come back.
@@ -138,43 +138,9 @@ void lane_rescale(Tag, T* x, const T* center, std::int64_t n, int lanes, const T
               : lane_rescale_lanes<T, 1>(x, center, n, factor, low, high);
 }
 
-template <class T, int L>
-inline void lane_project_l1_lanes(T* x, const T* center, std::int64_t n, const T* radius, T low, T high) {
-  using P = Pack<T, L>;
-  const P zero = P::broadcast(T{0});
-  const P one = P::broadcast(T{1});
-  const P eps = P::load(radius);
-  // Newton's method on the convex sum_i max(|d_i| - threshold, 0) = radius rises to its root; a lane that is there
-  // stays as it is while others go on.
-  P threshold = zero;
-  for (int round = 0; round < 100; ++round) {
-    P rest = zero;
-    P count = zero;
-    for (std::int64_t i = 0; i < n * L; i += L) {
-      const P over = abs(P::load(x + i) - P::load(center + i)) - threshold;
-      rest = rest + max(over, zero);
-      count = count + select(over > zero, one, zero);
-    }
-    const P next = threshold + max((rest - eps) / max(count, one), zero);
-    bool moved = false;
-    for (int lane = 0; lane < L; ++lane) {
-      moved = moved || next.get(lane) > threshold.get(lane);
-    }
-    threshold = next;
-    if (!moved) {
-      break;
-    }
-  }
-  for (std::int64_t i = 0; i < n * L; i += L) {
-    const P c = P::load(center + i);
-    const P d = P::load(x + i) - c;
-    min(max(fma(sign(d), max(abs(d) - threshold, zero), c), P::broadcast(low)), P::broadcast(high)).store(x + i);
-  }
-}
-
-/// Projects x - center on the L1 ball of radius[lane] (soft threshold; Duchi et al. 2008), then clips to the box.
+/// x <- the nearest point of the L1 ball of radius[lane] around center and the box together.
 template <class T>
 void lane_project_l1(Tag, T* x, const T* center, std::int64_t n, int lanes, const T* radius, T low, T high) {
-  lanes == 16 ? lane_project_l1_lanes<T, 16>(x, center, n, radius, low, high)
-              : lane_project_l1_lanes<T, 1>(x, center, n, radius, low, high);
+  lanes == 16 ? l1_project_lanes<T, 16>(x, center, n, Pack<T, 16>::load(radius), low, high)
+              : l1_project_lanes<T, 1>(x, center, n, Pack<T, 1>::load(radius), low, high);
 }
