@@ -29,9 +29,9 @@ struct FmnOptions {
 ///   not adversarial, nor ever was: epsilon = (||delta||_p - L / ||grad L||_q) (1 + gamma)^steps
 ///   x <- clip to the box( project on the ball( x + alpha grad L / ||grad L||_2 ) )
 /// where alpha and gamma fall along half a cosine. The power of 1 + gamma (of all steps so far) is not in the paper:
-/// without it images come ever closer to the boundary of a network that is linear there, and never cross it. In L1 the projection is on ball and box
-/// together. The answer is the closest adversarial iterate, not the last. Costs `steps` gradients an image. Throws
-/// ValueError for options out of range.
+/// without it images come ever closer to the boundary of a network that is linear there, and never cross it. In L1 the
+/// projection is on ball and box together. The answer is the closest adversarial iterate, not the last. Costs `steps`
+/// gradients an image. Throws ValueError for options out of range.
 class Fmn : public SearchAttack {
  public:
   explicit Fmn(Threat threat, FmnOptions options = {}) : SearchAttack(threat), options_(options) {
