@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Layers without weights that are neither activations nor pooling: Flatten, Dropout.
+// Layers without weights that are neither activations nor pooling: Flatten, Dropout, Temperature.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <string>
 
+#include "pavise/autodiff/broadcast.hpp"
 #include "pavise/autodiff/dropout.hpp"
 #include "pavise/autodiff/shape_ops.hpp"
 #include "pavise/nn/layer.hpp"
@@ -44,6 +46,28 @@ class Dropout : public Layer<T> {
  private:
   double rate_;
   std::uint32_t layer_ = 0;
+};
+
+/// The temperature of the softmax that follows: logits over T in training passes, the logits themselves in evaluation,
+/// as defensive distillation trains at T and deploys at 1 (Papernot et al. 2016). It declares T, so that an evaluation
+/// knows that the logits are some T times larger than cross-entropy can bear in float.
+template <class T>
+class Temperature : public Layer<T> {
+ public:
+  explicit Temperature(double temperature) : temperature_(temperature) {
+    require(std::isfinite(temperature) && temperature > 0, "temperature ", temperature, ", expected more than 0");
+  }
+  Shape build(const Shape& in, ParameterStore<T>&, const std::string&) override { return in; }
+  Var<T> forward(Var<T> x, bool) override {
+    return x.tape().mode() == Mode::training ? x / static_cast<T>(temperature_) : x;
+  }
+  Declaration declaration() const override { return {.temperature = temperature_}; }
+  Spec spec() const override {
+    return {.name = "", .type = "temperature", .options = {{"temperature", concat(temperature_)}}, .children = {}};
+  }
+
+ private:
+  double temperature_;
 };
 
 }  // namespace pavise::nn

@@ -24,6 +24,7 @@ struct ModelOptions {
   double dropout = 0.5;                        ///< of carlini_cnn
   std::vector<double> mean = {};               ///< of the pixels, one for each channel; empty: no normalisation
   std::vector<double> deviation = {};
+  double temperature = 1.0;  ///< of the softmax in training, see Temperature
   Init init = Init::torch;
 };
 
@@ -74,7 +75,12 @@ class NetBuilder {
     return layer(std::move(name), std::move(blocks));
   }
 
-  BasicModel<T> model() { return BasicModel<T>(name_, std::move(net_), input_, options_.seed); }
+  BasicModel<T> model() {
+    if (options_.temperature != 1.0) {
+      layer("temperature", std::make_unique<Temperature<T>>(options_.temperature));
+    }
+    return BasicModel<T>(name_, std::move(net_), input_, options_.seed);
+  }
 
  private:
   std::string name_;

@@ -102,6 +102,9 @@ void add_plain_layers(LayerRegistry<T>& r) {
   r.add("dropout", [](SpecReader& o, const LayerRegistry<T>&) -> std::unique_ptr<Layer<T>> {
     return std::make_unique<Dropout<T>>(o.number("rate", 0.5));
   });
+  r.add("temperature", [](SpecReader& o, const LayerRegistry<T>&) -> std::unique_ptr<Layer<T>> {
+    return std::make_unique<Temperature<T>>(o.number("temperature"));
+  });
   r.add("max_pool2d", [](SpecReader& o, const LayerRegistry<T>&) -> std::unique_ptr<Layer<T>> {
     return std::make_unique<MaxPool2d<T>>(PoolOptions{.kernel = o.integer("kernel"),
                                                       .stride = o.integer("stride", 0),
