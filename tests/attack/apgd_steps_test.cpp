@@ -209,6 +209,27 @@ TEST_CASE("apgd: checkpoints after 22, 41, 57, 70, 80, 87, 93 and 99 of 100 step
   CHECK(points[42][0] == doctest::Approx(0.5 + 0.75 * 0.125 - 0.25 * 0.25));
 }
 
+TEST_CASE("apgd: a best point that stands halves the step at every other checkpoint, though the loss rises") {
+  // Less than at the start, but more with every step: only the second condition holds, which the checkpoint after a
+  // halving leaves out, and the first one.
+  int asked = 0;
+  Objective rising(1, [&](const Doubles&, Doubles* gradient) {
+    if (gradient != nullptr) {
+      (*gradient)[0] = 1;
+      return 0.0;
+    }
+    return ++asked <= 2 ? 0.0 : -1000.0 + asked;  // the clean image and the start
+  });
+  const auto points = trace(rising, attack::linf(0.25), {.steps = 100, .random_start = false}, {0.5f});
+  std::vector<std::size_t> returns;
+  for (std::size_t k = 1; k < points.size(); ++k) {
+    if (points[k][0] < points[k - 1][0]) {
+      returns.push_back(k - 1);
+    }
+  }
+  CHECK(returns == std::vector<std::size_t>{41, 70, 87, 99});
+}
+
 TEST_CASE("apgd: step by step the published algorithm, in Linf and L2") {
   for (const Norm norm : {Norm::linf, Norm::l2}) {
     for (const std::uint64_t seed : {1, 2, 3, 4, 5, 6}) {
