@@ -95,6 +95,7 @@ template <class V>
 void visit(JsmaOptions& o, V& v) {
   v("theta", o.theta);
   v("gamma", o.gamma);
+  v("pairs", o.pairs);
   v("probabilities", o.probabilities);
   v("targets", o.targets);
 }

@@ -161,6 +161,9 @@ inline const float* query_mean_softmax(const Classifier& model, float* x, std::i
     return nullptr;
   }
   sum.assign(static_cast<std::size_t>(model.input_shape().numel() * width), 0.0f);
+  if (!tape.needs_gradient(value)) {
+    return sum.data();
+  }
   tape.backward(value);
   if (const float* g = tape.input_gradient(logits)) {
     outer.assign(g, g + answer.logits.size());

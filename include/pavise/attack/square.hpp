@@ -249,7 +249,8 @@ class Square : public SearchAttack {
           for (std::int64_t k = 0; k < side; ++k) {
             double v = 0;
             for (std::int64_t j = std::max(std::abs(r - rows / 2), std::abs(k - side / 2)); j <= top; ++j) {
-              v += 1.0 / static_cast<double>((j + 1) * (j + 1));
+              const auto ring = static_cast<double>((j + 1) * (j + 1));
+              v += 1.0 / (l1() ? ring * ring : ring);
             }
             out[static_cast<std::size_t>((first + r) * side + k)] = sign * v;
             sum = add(sum, v);
