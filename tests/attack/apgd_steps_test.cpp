@@ -274,3 +274,46 @@ TEST_CASE("apgd: step by step the published algorithm, in L1") {
     }
   }
 }
+
+TEST_CASE("apgd: a step in L1 has the length of its step size, whatever gradients are zero or equal") {
+  constexpr std::int64_t kN = 12;
+  for (const int lanes : {16, 1}) {
+    CAPTURE(lanes);
+    pv::AlignedVector<float> x(static_cast<std::size_t>(kN * lanes) + 16, 0.5f);
+    pv::AlignedVector<float> gradient(x.size());
+    const auto center = x;
+    // Lane 0: fewer gradients than coordinates to move; 1: all equal; 2: none; 3: of very different sizes; the others as
+    // lane 3, rotated.
+    for (std::int64_t e = 0; e < kN; ++e) {
+      for (int lane = 0; lane < lanes; ++lane) {
+        const auto rotated = static_cast<double>((e + lane) % kN);
+        const double g = lane == 0   ? (e == 3   ? -2.0
+                                        : e == 9 ? 1e-20
+                                                 : 0.0)
+                         : lane == 1 ? (e % 2 == 0 ? 0.25 : -0.25)
+                         : lane == 2 ? 0.0
+                                     : std::pow(-10.0, rotated - 6.0);
+        gradient[static_cast<std::size_t>(e * lanes + lane)] = static_cast<float>(g);
+      }
+    }
+    alignas(64) attack::PerLane<float> count, eta, radius;
+    count.fill(5.0f);
+    eta.fill(0.6f);
+    radius.fill(1.0f);
+    pv::kernels::run_light([&](auto isa) {
+      apgd_l1_step<float>(isa, x.data(), gradient.data(), center.data(), kN, lanes, count.data(), eta.data(),
+                          radius.data(), 0.0f, 1.0f);
+    });
+    for (int lane = 0; lane < lanes; ++lane) {
+      CAPTURE(lane);
+      const int moving = lane == 0 ? 2 : lane == 1 ? 12 : lane == 2 ? 0 : 5;
+      for (std::int64_t e = 0; e < kN; ++e) {
+        const auto at = static_cast<std::size_t>(e * lanes + lane);
+        const float g = gradient[at];
+        const bool moves = lane < 3 ? g != 0.0f : (e + lane) % kN >= kN - 5;
+        const double want = moves ? std::copysign(0.6 / moving, g) : 0.0;
+        CHECK(std::abs(static_cast<double>(x[at]) - 0.5 - want) < 1e-6);
+      }
+    }
+  }
+}
