@@ -14,6 +14,7 @@ int main(int argc, char** argv) {
   pavise::program::add_train(app, command);
   pavise::program::add_attack(app, command);
   pavise::program::add_evaluate(app, command);
+  pavise::program::add_distill(app, command);
   pavise::program::add_report(app);
   try {
     app.parse(argc, argv);

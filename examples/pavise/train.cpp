@@ -13,6 +13,7 @@
 #include "pavise/nn/models.hpp"
 #include "pavise/nn/summary.hpp"
 #include "pavise/report/training_progress.hpp"
+#include "teach.hpp"
 
 namespace pavise::program {
 namespace {
@@ -29,6 +30,8 @@ struct Options : Shared {
   std::string eps = "0.1";
   std::string step_size;
   std::string defense = "none";
+  std::string teacher;
+  double temperature = 20.0;
   defend::DefenseOptions preset;
   defend::TrainOptions train;
 };
@@ -70,8 +73,10 @@ void run_train(Options o) {
   o.train.seed = o.seed;
   o.train.checkpoint = o.resume;
   o.preset.gaussian_sigma = o.train.gaussian_sigma;
-  const defend::Defense defense = defend::make_defense(o.defense, threat, o.preset);
-  o.train.gaussian_sigma = defense.gaussian_sigma;
+  const bool distill = o.defense == "distill";
+  require(distill || o.teacher.empty(), "--teacher ", o.teacher, " goes with --defense distill");
+  const defend::Defense defense = distill ? defend::Defense{} : defend::make_defense(o.defense, threat, o.preset);
+  o.train.gaussian_sigma = distill ? o.train.gaussian_sigma : defense.gaussian_sigma;
   prepare_output(out);
   data::Split split = data::load(o.data);
   if (o.train_count > 0) {
@@ -84,6 +89,7 @@ void run_train(Options o) {
   require(o.init == "torch" || o.init == "he" || o.init == "xavier", "unknown initialisation ", o.init,
           ", expected torch, he or xavier");
   model_options.init = o.init == "he" ? nn::Init::he : o.init == "xavier" ? nn::Init::xavier : nn::Init::torch;
+  model_options.temperature = distill ? o.temperature : 1.0;
   nn::Model model = nn::make_model(o.model, model_options);
   if (o.summary) {
     std::printf("%s\n", nn::summary(model).c_str());
@@ -93,15 +99,30 @@ void run_train(Options o) {
     o.train.progress = report::progress();
   }
   const Stopwatch watch;
-  defend::Trainer trainer(defense.strategy, o.train);
-  const defend::History history = trainer.fit(model, split.train);
+  defend::History history;
+  defend::Recipe settings_of_training;
+  if (distill) {
+    Taught taught = teach(o.teacher.empty() ? o.model : o.teacher, o.model, model_options, split.train, o.train);
+    model = std::move(taught.student);
+    history = std::move(taught.history);
+    settings_of_training = o.train.recipe();
+    settings_of_training.insert(settings_of_training.begin(),
+                                {{"teacher", taught.teacher.name()}, {"temperature", concat(o.temperature)}});
+    const std::string teacher_file = std::filesystem::path(out).replace_extension(".teacher.safetensors").string();
+    io::save_model(teacher_file, taught.teacher,
+                   {{"defense", "none"}, {"label", "teacher"}, {"data", o.data}, {"command", o.command}});
+  } else {
+    defend::Trainer trainer(defense.strategy, o.train);
+    history = trainer.fit(model, split.train);
+    settings_of_training = trainer.recipe();
+  }
   const double seconds = watch.seconds();
 
   const std::string label = o.label.empty() ? o.defense : o.label;
   std::map<std::string, std::string> recipe{{"defense", o.defense}, {"label", label}, {"data", o.data},
                                             {"command", o.command}, {"norm", o.norm}, {"eps", o.eps}};
   nlohmann::json settings = nlohmann::json::object();
-  for (const auto& [key, value] : trainer.recipe()) {
+  for (const auto& [key, value] : settings_of_training) {
     recipe[key] = value;
     settings[key] = value;
   }
@@ -141,7 +162,12 @@ void add_train(CLI::App& app, const std::string& command) {
   sub->add_option("--out", o->out, "The model's file (safetensors); its record goes beside it as .training.json");
   sub->add_option("--runs", o->runs, "Directory for the model's file where --out is not given");
   sub->add_option("--train-count", o->train_count, "Train on the first images only (0: on all)");
-  sub->add_option("--defense", o->defense, "One of " + join(defend::defense_names()))->capture_default_str();
+  sub->add_option("--defense", o->defense, "One of " + join(defend::defense_names()) + ", distill")
+      ->capture_default_str();
+  sub->add_option("--temperature", o->temperature, "distill: temperature of the softmax in training")
+      ->capture_default_str();
+  sub->add_option("--teacher", o->teacher,
+                  "distill: the teacher's network (default: the student's); its file goes beside");
   sub->add_option("--norm", o->norm, "Norm of the attack in training: linf, l2 or l1")->capture_default_str();
   sub->add_option("--eps", o->eps, "Its radius in pixels of [0,1]: a number, or a fraction such as 8/255")
       ->capture_default_str();

@@ -134,7 +134,7 @@ TEST_CASE("program: what it refuses, it names") {
     CHECK(out.status != 0);
     CHECK(out.text.find(words) != std::string::npos);
   }
-  for (const char* command : {"", "train", "attack", "evaluate", "report"}) {
+  for (const char* command : {"", "train", "attack", "evaluate", "distill", "report"}) {
     const Outcome help = run(std::string(command) + " --help");
     CHECK(help.status == 0);
     CHECK(help.text.find("Usage") != std::string::npos);
@@ -184,6 +184,42 @@ TEST_CASE("program: attacks by name, with targets and surrogates") {
   const Outcome list = run("attack --list");
   CHECK(list.status == 0);
   CHECK(list.text.find("hop-skip-jump") != std::string::npos);
+}
+
+TEST_CASE("program: distillation, one temperature as a model and several as a sweep") {
+  if (!there()) {
+    return;
+  }
+  const Scratch scratch;
+  const std::string model = scratch / "runs/d.safetensors";
+  const Outcome train = run(kTrain + "--defense distill --temperature 10 --teacher mlp --out " + model);
+  INFO(train.text);
+  REQUIRE(train.status == 0);
+  CHECK(fs::exists(scratch / "runs/d.teacher.safetensors"));
+  CHECK(nlohmann::json::parse(contents(scratch / "runs/d.training.json"))["recipe"]["temperature"] == "10");
+  // The evaluation knows the temperature from the file and attacks for it.
+  const Outcome evaluate =
+      run("evaluate --data drawn-digits --count 20 --steps 5 --queries 50 --no-signs --quiet --model-file " + model);
+  INFO(evaluate.text);
+  CHECK(evaluate.status == 0);
+  CHECK(evaluate.text.find("trained at temperature 10") != std::string::npos);
+
+  const Outcome sweep =
+      run("distill --data drawn-digits --train-count 640 --epochs 1 --temperatures 1,50 --count 20 "
+          "--jsma-count 4 --cw-count 4 --cw-steps 20 --quiet --json " +
+          (scratch / "runs/sweep.json"));
+  INFO(sweep.text);
+  REQUIRE(sweep.status == 0);
+  const auto json = nlohmann::json::parse(contents(scratch / "runs/sweep.json"));
+  REQUIRE(json["points"].size() == 2);
+  CHECK(json["points"][1]["temperature"] == 50);
+  CHECK(json["points"][1]["student"]["total"] == 20);
+  REQUIRE(run("report --in " + (scratch / "runs") + " --out " + (scratch / "report")).status == 0);
+  CHECK(contents(scratch / "report/index.html").find("id=\"distillation\"") != std::string::npos);
+  for (const auto* wrong : {"--temperatures 0", "--temperatures hot", "--count 0", "--model nope"}) {
+    CAPTURE(std::string(wrong));
+    CHECK(run(std::string("distill --data drawn-digits --quiet ") + wrong).status != 0);
+  }
 }
 
 TEST_CASE("program: an evaluation, killed, goes on to the same record, and the report shows it") {

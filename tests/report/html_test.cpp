@@ -199,6 +199,41 @@ TEST_CASE("report: the strip of an attack orders images by what broke them") {
   CHECK(colour_at(900) == detail::kCellColours[3].rgb);  // wrong from the start
 }
 
+TEST_CASE("report: a sweep of distillation is a picture, a table and a verdict, alone or among other records") {
+  const auto fooled = [](int k) { return Json{{"fooled", k}, {"total", 90}}; };
+  Json sweep = pavise_test::origin("distillation", "distill");
+  sweep["kind"] = "distillation";
+  sweep["command"] = "pavise distill --temperatures 1,100";
+  sweep["epsilon"] = 0.1;
+  for (const double t : {1.0, 100.0}) {
+    const bool hot = t > 1;
+    sweep["points"].push_back({{"temperature", t},
+                               {"teacher", pavise_test::count(91, 100)},
+                               {"student", pavise_test::count(90, 100)},
+                               {"mean_logit", hot ? 613.0 : 4.0},
+                               {"zero_gradients", hot ? 0.78 : 0.0},
+                               {"fgsm", fooled(hot ? 9 : 81)},
+                               {"jsma", fooled(hot ? 15 : 90)},
+                               {"apgd_dlr", fooled(83)},
+                               {"carlini_wagner", fooled(90)},
+                               {"carlini_wagner_distance", 1.2}});
+  }
+  auto records = sample_records();
+  records.push_back(sweep);
+  for (const auto& page : {render_report({sweep}), render_report(records)}) {
+    CHECK(contains(page, "id=\"distillation\""));
+    CHECK(contains(page, "pavise distill --temperatures 1,100"));
+    CHECK(contains(page, "<b>unreliable</b>: defensive distillation hides gradients"));
+    CHECK(contains(page, "613"));
+    CHECK(contains(page, "78 %"));
+    CHECK(contains(page, "Carlini-Wagner on logits"));
+  }
+  sweep["points"][1]["zero_gradients"] = 1.5;
+  CHECK_THROWS_WITH_AS(render_report({sweep}), doctest::Contains("points[1].zero_gradients"), pv::ValueError);
+  sweep["points"] = Json::array();
+  CHECK_THROWS_WITH_AS(render_report({sweep}), doctest::Contains("one temperature or more"), pv::ValueError);
+}
+
 TEST_CASE("report: what is wrong in an evaluation is named") {
   const auto refused = [](const std::function<void(Json&)>& change) {
     Json record = pavise_test::evaluation_record();
@@ -248,7 +283,8 @@ TEST_CASE("report: training alone, attacks alone, absent options and colour imag
 TEST_CASE("report: a missing or wrong field is named with its file") {
   CHECK(refusal(0, [](Json& r) { r.erase("kind"); }) == "runs/x.json: field kind: missing");
   CHECK(refusal(0, [](Json& r) { r["kind"] = "certificate"; }) ==
-        "runs/x.json: field kind: got \"certificate\", expected \"training\", \"attack\" or \"evaluation\"");
+        "runs/x.json: field kind: got \"certificate\", expected \"training\", \"attack\", \"evaluation\" or "
+        "\"distillation\"");
   CHECK(refusal(0, [](Json& r) { r.erase("command"); }) == "runs/x.json: field command: missing");
   CHECK(refusal(0, [](Json& r) { r["history"] = 3; }) ==
         "runs/x.json: field history: expected an array, got a value of type number");

@@ -177,7 +177,7 @@ class TanhSpace {
     }
     const auto low = static_cast<float>(lanes.threat().low);
     const auto high = static_cast<float>(lanes.threat().high);
-    kernels::run_light([&](auto isa) {
+    kernels::run([&](auto isa) {
       tanh_adam<float>(isa, lanes.threat().norm == Norm::l2, w_.data(), first_.data(), second_.data(), x_.data(),
                        gradient_.data(), lanes.clean(), lanes.size(), lanes.width(), constant.data(), rate.data(),
                        root.data(), tau.data(), low, high, distance_.data(), penalty_.data());

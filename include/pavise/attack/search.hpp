@@ -21,7 +21,12 @@ namespace pavise::attack {
 class Lanes {
  public:
   Lanes(const Classifier& model, const Threat& threat, bool targeted, int width, std::uint64_t seed)
-      : model_(model), threat_(threat), targeted_(targeted), width_(width), seed_(seed) {
+      : model_(model),
+        threat_(threat),
+        targeted_(targeted),
+        width_(width),
+        size_(model.input_shape().numel()),
+        seed_(seed) {
     clean_ = array();
     answer_ = array();
     rankings_.resize(static_cast<std::size_t>(width));
@@ -29,8 +34,8 @@ class Lanes {
 
   const Classifier& model() const { return model_; }
   const Threat& threat() const { return threat_; }
-  int width() const { return width_; }                                ///< 16, or 1
-  std::int64_t size() const { return model_.input_shape().numel(); }  ///< pixels of an image, all channels
+  int width() const { return width_; }         ///< 16, or 1
+  std::int64_t size() const { return size_; }  ///< pixels of an image, all channels
   std::int32_t classes() const { return model_.classes(); }
   std::uint64_t seed() const { return seed_; }
 
@@ -135,8 +140,8 @@ class Lanes {
   void ask(float* x, const Loss& loss, float* gradient) {
     const float* g =
         query(model_, x, width_, width_, labels_.data(), loss, gradient != nullptr, query_key(), answer_of_query_);
-    for (std::int64_t i = 0; gradient != nullptr && i < size() * width_; ++i) {
-      gradient[i] = g[i] - g[i] == 0.0f ? g[i] : 0.0f;
+    if (gradient != nullptr) {
+      kernels::run_light([&](auto isa) { lane_finite<float>(isa, gradient, g, size_, width_); });
     }
     count(forward_, forward_passes(model_, gradient != nullptr));
     next_query();
@@ -146,6 +151,7 @@ class Lanes {
   Threat threat_;
   bool targeted_;
   int width_;
+  std::int64_t size_;
   std::uint64_t seed_;
   AlignedVector<float> clean_, answer_;
   PerLane<bool> active_{};
