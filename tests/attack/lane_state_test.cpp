@@ -28,14 +28,14 @@ using Array = std::vector<float>;  // [kSize][16]
 Array drawn(std::uint32_t name, double low = -2, double high = 2) {
   return attack_checks::drawn<float>(kSize * 16, name, low, high);
 }
-std::size_t index(std::int64_t e, std::size_t lane) { return static_cast<std::size_t>(e) * 16 + lane; }
-double at(const Array& a, std::int64_t e, std::size_t lane) { return static_cast<double>(a[index(e, lane)]); }
+std::size_t place(std::int64_t e, std::size_t lane) { return static_cast<std::size_t>(e) * 16 + lane; }
+double at(const Array& a, std::int64_t e, std::size_t lane) { return static_cast<double>(a[place(e, lane)]); }
 
 /// One image of sixteen by itself, with the room that a pass with one lane needs.
 Array lane_of(const Array& a, std::size_t lane) {
   Array out(static_cast<std::size_t>(kSize) + 16);
   for (std::int64_t e = 0; e < kSize; ++e) {
-    out[static_cast<std::size_t>(e)] = a[index(e, lane)];
+    out[static_cast<std::size_t>(e)] = a[place(e, lane)];
   }
   return out;
 }
@@ -123,13 +123,13 @@ TEST_CASE("lane state: lanes that are chosen, and numbers that are finite") {
   });
   for (std::int64_t e = 0; e < kSize; ++e) {
     for (std::size_t l = 0; l < 16; ++l) {
-      CHECK(got[index(e, l)] == (chosen.value[l] > 0 ? b : a)[index(e, l)]);
+      CHECK(got[place(e, l)] == (chosen.value[l] > 0 ? b : a)[place(e, l)]);
     }
   }
-  a[index(0, 3)] = kNaN;
-  a[index(5, 15)] = kInfinity;
-  a[index(36, 0)] = -kInfinity;
-  a[index(7, 7)] = std::numeric_limits<float>::max();
+  a[place(0, 3)] = kNaN;
+  a[place(5, 15)] = kInfinity;
+  a[place(36, 0)] = -kInfinity;
+  a[place(7, 7)] = std::numeric_limits<float>::max();
   const Array finite = all_ways([&](auto isa, float* out, int lanes, std::size_t lane) {
     const Array x = part(a, lanes, lane);
     lane_finite<float>(isa, out, x.data(), kSize, lanes);
@@ -166,12 +166,12 @@ TEST_CASE("lane state: products and norms") {
 TEST_CASE("lane state: directions of gradients of any size, and of none") {
   Array g = drawn(1);
   for (std::int64_t e = 0; e < kSize; ++e) {
-    g[index(e, 2)] *= 1e-30f;
-    g[index(e, 3)] *= 1e30f;
-    g[index(e, 4)] = 0.0f;
+    g[place(e, 2)] *= 1e-30f;
+    g[place(e, 3)] *= 1e30f;
+    g[place(e, 4)] = 0.0f;
   }
-  g[index(1, 5)] = kNaN;
-  g[index(1, 6)] = kInfinity;
+  g[place(1, 5)] = kNaN;
+  g[place(1, 6)] = kInfinity;
   for (const int norm : {0, 1, 2}) {
     const Array got = all_ways([&](auto isa, float* out, int lanes, std::size_t lane) {
       const Array x = part(g, lanes, lane);

@@ -42,6 +42,22 @@ void lane_select(Tag, T* out, const T* in, std::int64_t n, int lanes, const T* c
 }
 
 template <class T, int L>
+inline void lane_finite_lanes(T* out, const T* in, std::int64_t n) {
+  const auto infinity = Pack<T, L>::broadcast(std::numeric_limits<T>::infinity());
+  const auto zero = Pack<T, L>::broadcast(T{0});
+  for (std::int64_t i = 0; i < n * L; i += L) {
+    const auto v = Pack<T, L>::load(in + i);
+    select(abs(v) < infinity, v, zero).store(out + i);
+  }
+}
+
+/// out = in, with 0 for what is not a finite number. out may be in.
+template <class T>
+void lane_finite(Tag, T* out, const T* in, std::int64_t n, int lanes) {
+  lanes == 16 ? lane_finite_lanes<T, 16>(out, in, n) : lane_finite_lanes<T, 1>(out, in, n);
+}
+
+template <class T, int L>
 inline void lane_dot_lanes(const T* a, const T* b, std::int64_t n, T* out) {
   using P = Pack<T, L>;
   P sum = P::broadcast(T{0});
