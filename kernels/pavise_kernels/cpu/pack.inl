@@ -79,13 +79,11 @@ struct Pack<T, 1> {
   [[gnu::always_inline]] T get(int) const { return v; }
 };
 
-/// Applies f to each register (or to the one scalar) of the packs. Written out for the usual counts: loops that only
-/// the optimiser unrolls make every program compile slowly.
+/// Applies f to each register of the packs. Written out for the usual counts: loops that only the optimiser unrolls make
+/// every program compile slowly.
 template <class R, class F, class T, int L, class... Rest>
-[[gnu::always_inline]] inline R map_pack(const F& f, const Pack<T, L>& a, const Rest&... rest) {
-  if constexpr (L == 1) {
-    return R{f(a.v, rest.v...)};
-  } else if constexpr (Pack<T, L>::kCount == 1) {
+PAVISE_MAP_REGISTERS inline R map_registers(const F& f, const Pack<T, L>& a, const Rest&... rest) {
+  if constexpr (Pack<T, L>::kCount == 1) {
     return R{{f(a.r[0], rest.r[0]...)}};
   } else if constexpr (Pack<T, L>::kCount == 2) {
     return R{{f(a.r[0], rest.r[0]...), f(a.r[1], rest.r[1]...)}};
@@ -95,6 +93,17 @@ template <class R, class F, class T, int L, class... Rest>
       out.r[i] = f(a.r[i], rest.r[i]...);
     }
     return out;
+  }
+}
+#undef PAVISE_MAP_REGISTERS
+
+/// Applies f to each register, or to the one scalar, of the packs.
+template <class R, class F, class T, int L, class... Rest>
+[[gnu::always_inline]] inline R map_pack(const F& f, const Pack<T, L>& a, const Rest&... rest) {
+  if constexpr (L == 1) {
+    return R{f(a.v, rest.v...)};
+  } else {
+    return map_registers<R>(f, a, rest...);
   }
 }
 

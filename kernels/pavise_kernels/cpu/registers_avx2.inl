@@ -2,6 +2,8 @@
 // Registers of the AVX2 kernels: 32 bytes, sixteen of them; fused multiply-add.
 struct Tag {};
 
+#define PAVISE_MAP_REGISTERS [[gnu::always_inline]]
+
 inline constexpr int kRegisterBytes = 32;
 inline constexpr int kMaxRows = 6;          ///< rows of the matrix micro-kernel, each a pack of 16 accumulators
 inline constexpr int kMaxAccumulators = 6;  ///< packs of accumulators that fit in registers

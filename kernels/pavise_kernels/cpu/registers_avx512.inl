@@ -3,6 +3,8 @@
 // weight is broadcast by the multiply-add that uses it.
 struct Tag {};
 
+#define PAVISE_MAP_REGISTERS [[gnu::always_inline]]
+
 inline constexpr int kRegisterBytes = 64;
 inline constexpr int kMaxRows = 12;          ///< rows of the matrix micro-kernel, each a pack of 16 accumulators
 inline constexpr int kMaxAccumulators = 24;  ///< packs of accumulators that fit in registers

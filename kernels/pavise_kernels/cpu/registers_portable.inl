@@ -10,15 +10,16 @@ inline constexpr int kMaxAccumulators = 2;  ///< packs of accumulators that fit 
 inline constexpr int kGradientRows = 1;     ///< rows and taps of a weight gradient's tile
 inline constexpr int kGradientTaps = 2;
 
-// On x86-64 (a processor without AVX2) each lane is a library call anyway: kept out of line, it leaves the kernels
-// small.
+// On x86-64 (a processor without AVX2) each lane of an fma is a library call anyway: operations on packs are kept out of
+// line, which leaves the kernels small.
 #if defined(__x86_64__)
-#define PAVISE_PORTABLE_FMA [[gnu::noinline]]
+#define PAVISE_MAP_REGISTERS [[gnu::noinline]]
 #else
-#define PAVISE_PORTABLE_FMA [[gnu::always_inline]]
+#define PAVISE_MAP_REGISTERS [[gnu::always_inline]]
 #endif
+
 template <class T, class V>
-PAVISE_PORTABLE_FMA inline V register_fma(V a, V b, V c) {
+[[gnu::always_inline]] inline V register_fma(V a, V b, V c) {
   V r;
   for (std::size_t i = 0; i < sizeof(V) / sizeof(T); ++i) {
     if constexpr (std::is_same_v<T, float>) {
@@ -29,7 +30,6 @@ PAVISE_PORTABLE_FMA inline V register_fma(V a, V b, V c) {
   }
   return r;
 }
-#undef PAVISE_PORTABLE_FMA
 
 template <class T, class V>
 [[gnu::always_inline]] inline V register_sqrt(V a) {
