@@ -25,8 +25,8 @@ TEST_CASE("hop-skip-jump: linear models, the exact distance in a wide box") {
       const Threat threat(norm, 0.1, -2, 3);
       const HopSkipJump attack(threat, {.steps = 25, .initial_samples = 200, .queries = 1000000});
       const auto result = attack::run(attack, problem.model, problem.images, problem.labels);
-      const auto best = attack::run(attack, problem.model, problem.images, problem.labels,
-                                    {.restarts = 8, .stop_at_success = false});
+      const auto best =
+          attack::run(attack, problem.model, problem.images, problem.labels, {.restarts = 8, .stop_at_success = false});
       double worst = 0;
       double worst_of_best = 0;
       for (std::int64_t i = 0; i < problem.size(); ++i) {
@@ -41,8 +41,7 @@ TEST_CASE("hop-skip-jump: linear models, the exact distance in a wide box") {
         worst_of_best = std::max(worst_of_best, static_cast<double>(best.distance[l]) / exact - 1);
       }
       MESSAGE(classes, " classes, ", std::string(attack::norm_name(norm)), ": one search is at most ", worst,
-              " beyond the distance from the class it ends in, the best of 8 ", worst_of_best,
-              " beyond that from all");
+              " beyond the distance from the class it ends in, the best of 8 ", worst_of_best, " beyond that from all");
       CHECK(worst < 0.02);
       CHECK(worst_of_best < 0.02);
     }
