@@ -32,10 +32,12 @@ struct SquareOptions {
 ///   Linf: starts with vertical stripes of +-epsilon; a window is set to +-epsilon, one sign for each channel. Signs that
 ///   change nothing are drawn again, as in the authors' program: they would waste a query.
 ///   L2: starts with a grid of tiles; a window gets the pattern of equation 2 added to what it holds, a second window's
-///   share of the ball and what the box left unused. L1: the same with L1 norms, as in AutoAttack.
+///   share of the ball and what the box left unused. L1: the same with L1 norms and a steeper pattern (fourth powers in
+///   place of squares), as in AutoAttack.
 /// The loss is the margin z_y - max_{i != y} z_i; of a targeted attack the cross-entropy of the target, as in the paper.
 /// An image ends with its first success. Every image draws a window of its own in every iteration (implementations that
-/// share one in a batch make an image's result depend on its neighbours); images need not be square.
+/// share one in a batch make an image's result depend on its neighbours), from all windows within the image (those never
+/// draw the last row and column); images need not be square.
 class Square : public SearchAttack {
  public:
   explicit Square(Threat threat, SquareOptions options = {}) : SearchAttack(threat), options_(options) {
