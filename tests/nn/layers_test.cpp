@@ -42,6 +42,7 @@ const Case kCases[] = {
     {"a:flatten", {2, 3, 3}},
     {"a:conv2d(in=2,out=3,kernel=1,stride=1,padding=0,dilation=1,groups=1,bias=1,init=he);b:relu;c:flatten", {2, 3, 3}},
     {"a:dropout(rate=0.25)", {2, 5, 7}},
+    {"a:linear(in=18,out=9,bias=1,init=torch);b:temperature(temperature=20)", {2, 3, 3}},
     {"a:normalize(mean=0.5/0.25,std=0.25/0.125)", {2, 5, 7}},
     {"a:normalize(mean=0.5/0.25,std=0.25/0.125);b:relu", {2, 5, 7}},
     {"a:batch_norm2d(channels=2,momentum=0.2,epsilon=0.001)", {2, 5, 7}},
