@@ -56,26 +56,27 @@ void pack_operator(LinearOperator<T>& op, const T* weight, int lanes) {
   }
 }
 
+template <class T>
+void plan_operator(LinearOperator<T>& op, bool matrix) {
+  using Kind = OperatorKind<T>;
+  const ConvGeometry& g = op.geometry;
+  const bool back = op.kind == Kind::backward || op.kind == Kind::winograd_backward;
+  if (is_winograd<T>(op.kind)) {  // its products are over channels
+    op.plan = kernels::matrix_plan(back ? g.in_channels : g.out_channels, back ? g.out_channels : g.in_channels, false);
+  } else if (matrix) {
+    op.plan = back ? kernels::matrix_plan(g.in_channels, g.out_channels, true)
+                   : kernels::matrix_plan(g.out_channels, g.in_channels, false);
+  } else {
+    op.plan = back ? kernels::backward_plan(g) : kernels::forward_plan(g);
+  }
+}
+
 /// The packed operator of a weight for this geometry. `matrix`: the geometry is that of a fully connected layer.
 template <class T>
 const LinearOperator<T>& operator_of(Var<T> weight, OperatorKind<T> kind, const ConvGeometry& geometry, bool matrix) {
-  Parameter<T>& p = *weight.tape().node(weight).parameter;
-  return p.linear_operator(
-      kind, geometry, weight.tape().lanes(),
-      [=](LinearOperator<T>& op) {
-        const bool back = kind == OperatorKind<T>::backward || kind == OperatorKind<T>::winograd_backward;
-        if (is_winograd<T>(kind)) {  // its products are over channels
-          op.plan = kernels::matrix_plan(back ? geometry.in_channels : geometry.out_channels,
-                                         back ? geometry.out_channels : geometry.in_channels, false);
-        } else if (matrix) {
-          const auto in = geometry.in_channels;
-          const auto out = geometry.out_channels;
-          op.plan = back ? kernels::matrix_plan(in, out, true) : kernels::matrix_plan(out, in, false);
-        } else {
-          op.plan = back ? kernels::backward_plan(geometry) : kernels::forward_plan(geometry);
-        }
-      },
-      &pack_operator<T>);
+  Tape<T>& tape = weight.tape();
+  return tape.node(weight).parameter->linear_operator(kind, geometry, matrix, tape.lanes(), plan_operator<T>,
+                                                      pack_operator<T>);
 }
 
 /// apply_operator for Winograd's algorithm. A template, so that only programs with convolutions compile it; T is float.

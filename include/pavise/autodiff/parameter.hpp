@@ -64,10 +64,11 @@ class Parameter {
   /// Grows with every change of any parameter of the store: what was derived from older values is out of date.
   std::uint64_t version() const { return version_->load(); }
 
-  /// The operator of `kind` for `geometry`, packed from the current values for `lanes` lanes. Thread-safe.
+  /// The operator of `kind` for `geometry`, packed from the current values for `lanes` lanes. `matrix`: of a fully
+  /// connected layer. Thread-safe.
   const LinearOperator<T>& linear_operator(typename LinearOperator<T>::Kind kind, const kernels::ConvGeometry& geometry,
-                                           int lanes, const std::function<void(LinearOperator<T>&)>& make_plan,
-                                           const std::function<void(LinearOperator<T>&, const T*, int)>& pack) {
+                                           bool matrix, int lanes, void (*make_plan)(LinearOperator<T>&, bool matrix),
+                                           void (*pack)(LinearOperator<T>&, const T* values, int lanes)) {
     const int mode = lanes == kernels::kLanes ? 0 : 1;
     const std::lock_guard lock(*mutex_);
     LinearOperator<T>* found = nullptr;
@@ -80,7 +81,7 @@ class Parameter {
       auto made = std::make_unique<LinearOperator<T>>();
       made->kind = kind;
       made->geometry = geometry;
-      make_plan(*made);
+      make_plan(*made, matrix);
       found = operators_.emplace_back(std::move(made)).get();
     }
     const std::uint64_t version = this->version();

@@ -13,7 +13,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <utility>
 #include <vector>
 
@@ -154,7 +153,6 @@ struct AxisClass {
 };
 
 inline std::vector<AxisClass> classify(const std::vector<AxisTaps>& positions) {
-  std::map<AxisTaps, std::size_t> known;
   std::vector<AxisClass> classes;
   for (std::size_t p = 0; p < positions.size(); ++p) {
     AxisTaps relative = positions[p];
@@ -162,12 +160,15 @@ inline std::vector<AxisClass> classify(const std::vector<AxisTaps>& positions) {
     for (auto& tap : relative) {
       tap.second -= anchor;
     }
-    const auto [it, fresh] = known.try_emplace(relative, classes.size());
-    if (fresh) {
-      classes.push_back({relative, {}, {}});
+    std::size_t c = 0;
+    while (c < classes.size() && classes[c].taps != relative) {
+      ++c;
     }
-    classes[it->second].out.push_back(static_cast<std::int64_t>(p));
-    classes[it->second].anchor.push_back(anchor);
+    if (c == classes.size()) {
+      classes.push_back({std::move(relative), {}, {}});
+    }
+    classes[c].out.push_back(static_cast<std::int64_t>(p));
+    classes[c].anchor.push_back(anchor);
   }
   return classes;
 }
@@ -226,36 +227,32 @@ inline void append_runs(GatherPlan& plan, std::int32_t tap_class, const AxisClas
 /// Input (in elements of one image) above which a block is one row of points: what a thread re-reads should stay in L2.
 inline constexpr std::int64_t kBlockElements = 6000;
 
-/// Fills classes, runs, blocks and tap_source from the taps along both axes.
-/// source(c, ky, kx): element of the weight that belongs to reduction channel c and kernel position (ky, kx).
-/// phase(ky, kx): taps of one phase are packed together.
-template <class Source, class Phase>
-void build(GatherPlan& plan, std::int64_t channels, std::int64_t kernel_height, std::int64_t kernel_width,
-           std::int64_t in_height, std::int64_t in_width, std::int64_t out_width, const std::vector<AxisTaps>& y_taps,
-           const std::vector<AxisTaps>& x_taps, const Source& source, const Phase& phase) {
-  const std::int64_t kernel = kernel_height * kernel_width;
+/// Fills classes, runs, blocks and tap_source from the taps along both axes. `phase`, for each kernel position: taps of
+/// one phase are packed together. `weight_channel`: elements of the weight from one reduction channel to the next.
+inline void build(GatherPlan& plan, std::int64_t channels, std::int64_t kernel_width, std::int64_t in_height,
+                  std::int64_t in_width, std::int64_t out_width, const std::vector<AxisTaps>& y_taps,
+                  const std::vector<AxisTaps>& x_taps, std::int64_t weight_channel,
+                  const std::vector<std::int64_t>& phase) {
+  const auto kernel = static_cast<std::int64_t>(phase.size());
   plan.taps = channels * kernel;
   // Packed order: by phase, then channel, then kernel position.
-  std::vector<std::int64_t> order;
+  std::vector<std::pair<std::int64_t, std::int64_t>> order;  // (phase, kernel position)
   for (std::int64_t k = 0; k < kernel; ++k) {
-    order.push_back(k);
+    order.emplace_back(phase[static_cast<std::size_t>(k)], k);
   }
-  std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
-    return phase(a / kernel_width, a % kernel_width) < phase(b / kernel_width, b % kernel_width);
-  });
+  std::sort(order.begin(), order.end());
   std::vector<std::int32_t> packed(static_cast<std::size_t>(plan.taps));  // (c, k) -> packed tap
   plan.tap_source.clear();
   for (std::size_t first = 0; first < order.size();) {
     std::size_t last = first;
-    const auto this_phase = phase(order[first] / kernel_width, order[first] % kernel_width);
-    while (last < order.size() && phase(order[last] / kernel_width, order[last] % kernel_width) == this_phase) {
+    while (last < order.size() && order[last].first == order[first].first) {
       ++last;
     }
     for (std::int64_t c = 0; c < channels; ++c) {
       for (std::size_t i = first; i < last; ++i) {
-        const std::int64_t k = order[i];
+        const std::int64_t k = order[i].second;
         packed[static_cast<std::size_t>(c * kernel + k)] = static_cast<std::int32_t>(plan.tap_source.size());
-        plan.tap_source.push_back(source(c, k / kernel_width, k % kernel_width));
+        plan.tap_source.push_back(c * weight_channel + k);
       }
     }
     first = last;
@@ -319,14 +316,11 @@ inline GatherPlan forward_plan(const ConvGeometry& g) {
   plan.out_group = plan.rows * plan.out_row;
   plan.weight_row = channels * g.kernel_height * g.kernel_width;
   plan.weight_group = plan.rows * plan.weight_row;
-  detail::build(
-      plan, channels, g.kernel_height, g.kernel_width, g.in_height, g.in_width, g.out_width,
-      detail::forward_taps(g.out_height, g.in_height, g.kernel_height, g.stride, g.padding, g.dilation),
-      detail::forward_taps(g.out_width, g.in_width, g.kernel_width, g.stride, g.padding, g.dilation),
-      [&](std::int64_t c, std::int64_t ky, std::int64_t kx) {
-        return (c * g.kernel_height + ky) * g.kernel_width + kx;
-      },
-      [](std::int64_t, std::int64_t) { return std::int64_t{0}; });
+  const std::int64_t kernel = g.kernel_height * g.kernel_width;
+  detail::build(plan, channels, g.kernel_width, g.in_height, g.in_width, g.out_width,
+                detail::forward_taps(g.out_height, g.in_height, g.kernel_height, g.stride, g.padding, g.dilation),
+                detail::forward_taps(g.out_width, g.in_width, g.kernel_width, g.stride, g.padding, g.dilation), kernel,
+                std::vector<std::int64_t>(static_cast<std::size_t>(kernel), 0));
   return plan;
 }
 
@@ -345,16 +339,17 @@ inline GatherPlan backward_plan(const ConvGeometry& g) {
   plan.out_group = plan.rows * plan.out_row;
   plan.weight_row = kernel;
   plan.weight_group = out_channels * plan.rows * kernel;
-  detail::build(
-      plan, out_channels, g.kernel_height, g.kernel_width, g.out_height, g.out_width, g.in_width,
-      detail::backward_taps(g.out_height, g.in_height, g.kernel_height, g.stride, g.padding, g.dilation),
-      detail::backward_taps(g.out_width, g.in_width, g.kernel_width, g.stride, g.padding, g.dilation),
-      [&](std::int64_t c, std::int64_t ky, std::int64_t kx) {
-        return c * plan.rows * kernel + ky * g.kernel_width + kx;
-      },
-      [&](std::int64_t ky, std::int64_t kx) {
-        return ky * g.dilation % g.stride * g.stride + kx * g.dilation % g.stride;
-      });
+  // Kernel positions that meet the same input positions, those of one phase of the stride.
+  std::vector<std::int64_t> phase;
+  for (std::int64_t ky = 0; ky < g.kernel_height; ++ky) {
+    for (std::int64_t kx = 0; kx < g.kernel_width; ++kx) {
+      phase.push_back(ky * g.dilation % g.stride * g.stride + kx * g.dilation % g.stride);
+    }
+  }
+  detail::build(plan, out_channels, g.kernel_width, g.out_height, g.out_width, g.in_width,
+                detail::backward_taps(g.out_height, g.in_height, g.kernel_height, g.stride, g.padding, g.dilation),
+                detail::backward_taps(g.out_width, g.in_width, g.kernel_width, g.stride, g.padding, g.dilation),
+                plan.rows * kernel, phase);
   return plan;
 }
 

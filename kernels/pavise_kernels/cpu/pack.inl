@@ -82,7 +82,7 @@ struct Pack<T, 1> {
 /// Applies f to each register of the packs. Written out for the usual counts: loops that only the optimiser unrolls make
 /// every program compile slowly.
 template <class R, class F, class T, int L, class... Rest>
-PAVISE_MAP_REGISTERS inline R map_registers(const F& f, const Pack<T, L>& a, const Rest&... rest) {
+PAVISE_REGISTERS_INLINE inline R map_registers(const F& f, const Pack<T, L>& a, const Rest&... rest) {
   if constexpr (Pack<T, L>::kCount == 1) {
     return R{{f(a.r[0], rest.r[0]...)}};
   } else if constexpr (Pack<T, L>::kCount == 2) {
@@ -95,7 +95,7 @@ PAVISE_MAP_REGISTERS inline R map_registers(const F& f, const Pack<T, L>& a, con
     return out;
   }
 }
-#undef PAVISE_MAP_REGISTERS
+#undef PAVISE_REGISTERS_INLINE
 
 /// Applies f to each register, or to the one scalar, of the packs.
 template <class R, class F, class T, int L, class... Rest>

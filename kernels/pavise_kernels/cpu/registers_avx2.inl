@@ -2,7 +2,7 @@
 // Registers of the AVX2 kernels: 32 bytes, sixteen of them; fused multiply-add.
 struct Tag {};
 
-#define PAVISE_MAP_REGISTERS [[gnu::always_inline]]
+#define PAVISE_REGISTERS_INLINE [[gnu::always_inline]]
 
 inline constexpr int kRegisterBytes = 32;
 inline constexpr int kMaxRows = 6;          ///< rows of the matrix micro-kernel, each a pack of 16 accumulators

@@ -3,7 +3,7 @@
 // weight is broadcast by the multiply-add that uses it.
 struct Tag {};
 
-#define PAVISE_MAP_REGISTERS [[gnu::always_inline]]
+#define PAVISE_REGISTERS_INLINE [[gnu::always_inline]]
 
 inline constexpr int kRegisterBytes = 64;
 inline constexpr int kMaxRows = 12;          ///< rows of the matrix micro-kernel, each a pack of 16 accumulators

@@ -13,9 +13,9 @@ inline constexpr int kGradientTaps = 2;
 // On x86-64 (a processor without AVX2) each lane of an fma is a library call anyway: operations on packs are kept out of
 // line, which leaves the kernels small.
 #if defined(__x86_64__)
-#define PAVISE_MAP_REGISTERS [[gnu::noinline]]
+#define PAVISE_REGISTERS_INLINE [[gnu::noinline]]
 #else
-#define PAVISE_MAP_REGISTERS [[gnu::always_inline]]
+#define PAVISE_REGISTERS_INLINE [[gnu::always_inline]]
 #endif
 
 template <class T, class V>
@@ -42,7 +42,7 @@ template <class T, class V>
 
 /// High and low halves of the 32x32-bit products of the elements.
 template <class U>
-[[gnu::always_inline]] inline void register_multiply_wide(U a, std::uint32_t b, U& high, U& low) {
+PAVISE_REGISTERS_INLINE inline void register_multiply_wide(U a, std::uint32_t b, U& high, U& low) {
   for (std::size_t i = 0; i < sizeof(U) / 4; ++i) {
     const std::uint64_t p = std::uint64_t{a[i]} * b;
     high[i] = static_cast<std::uint32_t>(p >> 32);
