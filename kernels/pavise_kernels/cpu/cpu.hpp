@@ -31,6 +31,7 @@
 #include "pavise_kernels/cpu/isa.hpp"
 #include "pavise_kernels/cpu/lane_keys.hpp"
 #include "pavise_kernels/cpu/strided.hpp"
+#include "pavise_kernels/cpu/window.hpp"
 #include "pavise_kernels/cpu/winograd_plan.hpp"
 
 namespace pavise::kernels {
