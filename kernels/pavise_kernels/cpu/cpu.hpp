@@ -27,8 +27,10 @@
 #include <utility>
 #include <vector>
 
+#include "pavise_kernels/cpu/axis_taps.hpp"
 #include "pavise_kernels/cpu/gather_plan.hpp"
 #include "pavise_kernels/cpu/isa.hpp"
+#include "pavise_kernels/cpu/lane_gather.hpp"
 #include "pavise_kernels/cpu/lane_keys.hpp"
 #include "pavise_kernels/cpu/strided.hpp"
 #include "pavise_kernels/cpu/window.hpp"

@@ -15,7 +15,11 @@
 #include "pavise/attack/settings.hpp"
 #include "pavise/defend/filter/bit_depth.hpp"
 #include "pavise/defend/filter/filter.hpp"
+#include "pavise/defend/filter/gaussian_blur.hpp"
 #include "pavise/defend/filter/median.hpp"
+#include "pavise/defend/filter/noise.hpp"
+#include "pavise/defend/filter/resize_pad.hpp"
+#include "pavise/defend/filter/thermometer.hpp"
 #include "pavise/nn/registry.hpp"
 
 namespace pavise::defend {
@@ -77,6 +81,17 @@ const std::vector<FilterEntry<T>>& filter_entries() {
        [](A a) -> Made { return std::make_unique<BitDepth<T>>(a.integer(0)); }},
       {"median", 1, 2, "median:WINDOW or median:ROWS-COLUMNS", "the median of each window, as SciPy's",
        [](A a) -> Made { return std::make_unique<Median<T>>(a.integer(0), a.integer(a.has(1) ? 1 : 0)); }},
+      {"gaussian-blur", 1, 1, "gaussian-blur:SIGMA", "convolves with a Gaussian of SIGMA pixels",
+       [](A a) -> Made { return std::make_unique<GaussianBlur<T>>(a.number(0)); }},
+      {"gaussian-noise", 1, 1, "gaussian-noise:SIGMA", "adds N(0, SIGMA^2), drawn for every query",
+       [](A a) -> Made { return std::make_unique<GaussianNoise<T>>(a.number(0)); }},
+      {"uniform-noise", 1, 1, "uniform-noise:A", "adds U(-A, A), drawn for every query",
+       [](A a) -> Made { return std::make_unique<UniformNoise<T>>(a.number(0)); }},
+      {"resize-pad", 1, 2, "resize-pad:SMALLEST or resize-pad:SMALLEST-OUT",
+       "resizes to a random height of SMALLEST rows or more, and pads to OUT rows at random",
+       [](A a) -> Made { return std::make_unique<ResizePad<T>>(a.integer(0), a.has(1) ? a.integer(1) : 0); }},
+      {"thermometer", 1, 1, "thermometer:LEVELS", "codes every pixel in LEVELS channels, for a model trained with it",
+       [](A a) -> Made { return std::make_unique<Thermometer<T>>(a.integer(0)); }},
   };
   return entries;
 }
