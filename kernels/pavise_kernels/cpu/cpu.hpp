@@ -30,6 +30,7 @@
 #include "pavise_kernels/cpu/axis_taps.hpp"
 #include "pavise_kernels/cpu/gather_plan.hpp"
 #include "pavise_kernels/cpu/isa.hpp"
+#include "pavise_kernels/cpu/jpeg_plan.hpp"
 #include "pavise_kernels/cpu/lane_gather.hpp"
 #include "pavise_kernels/cpu/lane_keys.hpp"
 #include "pavise_kernels/cpu/strided.hpp"

@@ -16,6 +16,7 @@
 #include "pavise/defend/filter/bit_depth.hpp"
 #include "pavise/defend/filter/filter.hpp"
 #include "pavise/defend/filter/gaussian_blur.hpp"
+#include "pavise/defend/filter/jpeg.hpp"
 #include "pavise/defend/filter/median.hpp"
 #include "pavise/defend/filter/noise.hpp"
 #include "pavise/defend/filter/resize_pad.hpp"
@@ -63,6 +64,12 @@ class FilterArguments {
   std::vector<std::string_view> numbers_;
 };
 
+inline JpegOptions jpeg_options(const FilterArguments& a) {
+  const std::int64_t chroma = a.has(1) ? a.integer(1) : 420;
+  require(chroma == 444 || chroma == 420, "jpeg: chroma ", chroma, ", expected 444 or 420");
+  return {.quality = a.integer(0), .chroma = chroma == 444 ? Chroma::full : Chroma::halved};
+}
+
 template <class T>
 struct FilterEntry {
   const char* name;
@@ -81,6 +88,8 @@ const std::vector<FilterEntry<T>>& filter_entries() {
        [](A a) -> Made { return std::make_unique<BitDepth<T>>(a.integer(0)); }},
       {"median", 1, 2, "median:WINDOW or median:ROWS-COLUMNS", "the median of each window, as SciPy's",
        [](A a) -> Made { return std::make_unique<Median<T>>(a.integer(0), a.integer(a.has(1) ? 1 : 0)); }},
+      {"jpeg", 1, 2, "jpeg:QUALITY or jpeg:QUALITY:444 (default: 420)", "goes through JPEG, as libjpeg does",
+       [](A a) -> Made { return std::make_unique<Jpeg<T>>(jpeg_options(a)); }},
       {"gaussian-blur", 1, 1, "gaussian-blur:SIGMA", "convolves with a Gaussian of SIGMA pixels",
        [](A a) -> Made { return std::make_unique<GaussianBlur<T>>(a.number(0)); }},
       {"gaussian-noise", 1, 1, "gaussian-noise:SIGMA", "adds N(0, SIGMA^2), drawn for every query",
