@@ -33,6 +33,7 @@
 #include "pavise_kernels/cpu/jpeg_plan.hpp"
 #include "pavise_kernels/cpu/lane_gather.hpp"
 #include "pavise_kernels/cpu/lane_keys.hpp"
+#include "pavise_kernels/cpu/nlm_plan.hpp"
 #include "pavise_kernels/cpu/strided.hpp"
 #include "pavise_kernels/cpu/window.hpp"
 #include "pavise_kernels/cpu/winograd_plan.hpp"
