@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Every kernel, after what it builds on (apgd.inl on attack_step.inl, hyperplane.inl on pool.inl, winograd.inl on
-// gather_gemm.inl, matmul.inl on broadcast.inl). Included by cpu.hpp once for each instruction set, inside that set's
-// namespace.
+// Every kernel, after what it builds on (apgd.inl on attack_step.inl, winograd.inl on gather_gemm.inl, matmul.inl on
+// broadcast.inl). Included by cpu.hpp once for each instruction set, inside that set's namespace.
 #include "pavise_kernels/cpu/pack.inl"
+//
+#include "pavise_kernels/cpu/pack_functions.inl"
 //
 #include "pavise_kernels/cpu/math.inl"
 #include "pavise_kernels/cpu/random.inl"
@@ -13,6 +14,7 @@
 //
 #include "pavise_kernels/cpu/apgd.inl"
 #include "pavise_kernels/cpu/dropout.inl"
+#include "pavise_kernels/cpu/fill_normal.inl"
 #include "pavise_kernels/cpu/hyperplane.inl"
 #include "pavise_kernels/cpu/lane_state.inl"
 #include "pavise_kernels/cpu/minimum_norm.inl"
@@ -20,6 +22,8 @@
 #include "pavise_kernels/cpu/probe.inl"
 #include "pavise_kernels/cpu/residual.inl"
 #include "pavise_kernels/cpu/weight_gradient.inl"
+#include "pavise_kernels/cpu/winograd_transform.inl"
+//
 #include "pavise_kernels/cpu/winograd.inl"
 //
 #include "pavise_kernels/cpu/broadcast.inl"
