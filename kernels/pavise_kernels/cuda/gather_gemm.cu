@@ -45,7 +45,7 @@ struct Job {
 template <int Rows>
 __device__ __forceinline__ void stage_weights(const Job& job, int chunk, float* to) {
   const int first = chunk * kChunk;
-  const int taps = std::min(kChunk, job.taps - first);
+  const int taps = job.taps - first < kChunk ? job.taps - first : kChunk;
   const int row0 = static_cast<int>(blockIdx.y) * job.slots * Rows;
   const float* from = job.weight + (static_cast<std::int64_t>(blockIdx.z) * job.taps + first) * job.padded;
   if constexpr (Rows >= 4) {

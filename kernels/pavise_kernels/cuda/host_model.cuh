@@ -12,7 +12,6 @@
 #pragma once
 
 #include <sys/mman.h>
-#include <ucontext.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -33,6 +32,10 @@
 
 #include "pavise/core/error.hpp"
 #include "pavise_kernels/cuda/table.hpp"
+
+#ifndef __x86_64__
+#include <ucontext.h>
+#endif
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/common_interface_defs.h>
@@ -71,6 +74,49 @@ enum class Order { forward, backward, shuffled };
 
 inline Order order = Order::forward;
 
+#ifdef __x86_64__
+/// Saves the caller's registers on its stack and its stack's top in *from, and goes on with the stack `to`. By hand,
+/// because swapcontext asks the system for the signal mask each time.
+[[gnu::naked, gnu::noinline]] inline void switch_stacks(void** /*from*/, void* /*to*/) {
+  asm("pushq %rbp\n pushq %rbx\n pushq %r12\n pushq %r13\n pushq %r14\n pushq %r15\n"
+      "movq %rsp, (%rdi)\n movq %rsi, %rsp\n"
+      "popq %r15\n popq %r14\n popq %r13\n popq %r12\n popq %rbx\n popq %rbp\n ret\n");
+}
+#endif
+
+/// Where a fibre, or the host's own thread, goes on.
+class Context {
+ public:
+  /// Makes the next switch here call entry() on a stack of its own; entry never returns.
+  void prepare(std::byte* stack, std::size_t size, void (*entry)()) {
+#ifdef __x86_64__
+    auto* top = reinterpret_cast<void**>(stack + size - 64);
+    top[0] = reinterpret_cast<void*>(entry);
+    top_ = top - 6;  // for six registers
+#else
+    getcontext(&context_);
+    context_.uc_stack.ss_sp = stack;
+    context_.uc_stack.ss_size = size;
+    context_.uc_link = nullptr;
+    makecontext(&context_, entry, 0);
+#endif
+  }
+  void switch_to(Context& other) {
+#ifdef __x86_64__
+    switch_stacks(&top_, other.top_);
+#else
+    swapcontext(&context_, &other.context_);
+#endif
+  }
+
+ private:
+#ifdef __x86_64__
+  void* top_ = nullptr;
+#else
+  ucontext_t context_;
+#endif
+};
+
 /// A block whose threads are fibres.
 class Block {
  public:
@@ -87,7 +133,7 @@ class Block {
     turns_.resize(fibres_.size());
     std::iota(turns_.begin(), turns_.end(), 0u);
     for (unsigned i = 0; i < fibres_.size(); ++i) {
-      start(i);
+      fibres_[i].context.prepare(stack(i), kStack, &Block::enter);
     }
     std::minstd_rand random(1);
     while (count(State::done) < fibres_.size()) {
@@ -144,7 +190,7 @@ class Block {
   enum class State { ready, at_barrier, at_warp, done };
   using Copies = std::vector<std::pair<void*, const void*>>;
   struct Fibre {
-    ucontext_t context;
+    Context context;
     State state = State::ready;
     std::uint64_t given[2];
     unsigned exchanges = 0;
@@ -164,25 +210,18 @@ class Block {
     return stacks[i].get();
   }
 
-  void start(unsigned i) {
-    Fibre& f = fibres_[i];
-    getcontext(&f.context);
-    f.context.uc_stack.ss_sp = stack(i);
-    f.context.uc_stack.ss_size = kStack;
-    f.context.uc_link = &scheduler_;
-    makecontext(&f.context, &Block::enter, 0);
-  }
-
   static void enter() {
     Block& block = *current_;
 #ifdef __SANITIZE_ADDRESS__
     __sanitizer_finish_switch_fiber(nullptr, &block.host_stack_, &block.host_size_);
 #endif
     block.body_();
-    block.fibres_[block.self_].state = State::done;
+    Fibre& me = block.fibres_[block.self_];
+    me.state = State::done;
 #ifdef __SANITIZE_ADDRESS__
     __sanitizer_start_switch_fiber(nullptr, block.host_stack_, block.host_size_);
 #endif
+    me.context.switch_to(block.scheduler_);
   }
 
   void resume(unsigned i) {
@@ -192,7 +231,7 @@ class Block {
     void* fake = nullptr;
     __sanitizer_start_switch_fiber(&fake, stack(i), kStack);
 #endif
-    swapcontext(&scheduler_, &fibres_[i].context);
+    scheduler_.switch_to(fibres_[i].context);
 #ifdef __SANITIZE_ADDRESS__
     __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 #endif
@@ -204,7 +243,7 @@ class Block {
 #ifdef __SANITIZE_ADDRESS__
     __sanitizer_start_switch_fiber(&me.fake_stack, host_stack_, host_size_);
 #endif
-    swapcontext(&me.context, &scheduler_);
+    me.context.switch_to(scheduler_);
 #ifdef __SANITIZE_ADDRESS__
     __sanitizer_finish_switch_fiber(me.fake_stack, &host_stack_, &host_size_);
 #endif
@@ -251,7 +290,7 @@ class Block {
   std::vector<Fibre> fibres_;
   std::vector<unsigned> turns_;
   std::unique_ptr<std::byte[], Free> shared_;
-  ucontext_t scheduler_;
+  Context scheduler_;
   unsigned self_ = 0;
   const void* host_stack_ = nullptr;
   std::size_t host_size_ = 0;
