@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Every kernel, after what it builds on (apgd.inl on attack_step.inl, hyperplane.inl on pool.inl, jpeg.inl and
-// soft_jpeg.inl on quantise.inl, total_variation.inl on apgd.inl, winograd.inl on gather_gemm.inl, matmul.inl on
+// Every kernel, after what it builds on (apgd.inl on attack_step.inl, jpeg.inl and soft_jpeg.inl on quantise.inl,
+// total_variation.inl on apgd.inl, winograd.inl on gather_gemm.inl, matmul.inl on
 // broadcast.inl). Included by cpu.hpp once for each instruction set, inside that set's namespace.
 #include "pavise_kernels/cpu/pack.inl"
+//
+#include "pavise_kernels/cpu/pack_functions.inl"
 //
 #include "pavise_kernels/cpu/math.inl"
 #include "pavise_kernels/cpu/random.inl"
@@ -15,6 +17,7 @@
 #include "pavise_kernels/cpu/apgd.inl"
 #include "pavise_kernels/cpu/bilateral.inl"
 #include "pavise_kernels/cpu/dropout.inl"
+#include "pavise_kernels/cpu/fill_normal.inl"
 #include "pavise_kernels/cpu/hyperplane.inl"
 #include "pavise_kernels/cpu/jpeg.inl"
 #include "pavise_kernels/cpu/lane_gather.inl"
@@ -30,6 +33,8 @@
 #include "pavise_kernels/cpu/thermometer.inl"
 #include "pavise_kernels/cpu/total_variation.inl"
 #include "pavise_kernels/cpu/weight_gradient.inl"
+#include "pavise_kernels/cpu/winograd_transform.inl"
+//
 #include "pavise_kernels/cpu/winograd.inl"
 //
 #include "pavise_kernels/cpu/broadcast.inl"

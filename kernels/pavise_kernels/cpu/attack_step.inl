@@ -4,8 +4,8 @@
 // tests/attack/projection_test.cpp.
 
 template <class T, int L>
-inline void linf_step_lanes(T* x, const T* gradient, const T* center, std::int64_t n, T alpha, T epsilon, T low,
-                            T high) {
+PAVISE_LANES void linf_step_lanes(T* x, const T* gradient, const T* center, std::int64_t n, T alpha, T epsilon, T low,
+                                  T high) {
   using P = Pack<T, L>;
   const P lo = P::broadcast(low);
   const P hi = P::broadcast(high);
@@ -34,7 +34,7 @@ void linf_step(Tag, T* x, const T* gradient, const T* center, std::int64_t n, in
 }
 
 template <class T, int L>
-inline void linf_start_lanes(T* x, const T* center, std::int64_t n, T epsilon, T low, T high) {
+PAVISE_LANES void linf_start_lanes(T* x, const T* center, std::int64_t n, T epsilon, T low, T high) {
   using P = Pack<T, L>;
   for (std::int64_t i = 0; i < n * L; i += L) {
     const P u = P::load(x + i);
@@ -51,7 +51,7 @@ void linf_start(Tag, T* x, const T* center, std::int64_t n, int lanes, T epsilon
 }
 
 template <class T, int L>
-inline Pack<T, L> norm2(const T* a, std::int64_t n) {
+PAVISE_LANES Pack<T, L> norm2(const T* a, std::int64_t n) {
   using P = Pack<T, L>;
   P sum = P::broadcast(T{0});
   for (std::int64_t i = 0; i < n * L; i += L) {
@@ -63,7 +63,7 @@ inline Pack<T, L> norm2(const T* a, std::int64_t n) {
 
 /// Shrinks x - center to the L2 ball, then clips to the box (which only shrinks it further).
 template <class T, int L>
-inline void l2_project_lanes(T* x, const T* center, std::int64_t n, T epsilon, T low, T high) {
+PAVISE_LANES void l2_project_lanes(T* x, const T* center, std::int64_t n, T epsilon, T low, T high) {
   using P = Pack<T, L>;
   P sum = P::broadcast(T{0});
   for (std::int64_t i = 0; i < n * L; i += L) {
@@ -84,7 +84,8 @@ inline void l2_project_lanes(T* x, const T* center, std::int64_t n, T epsilon, T
 }
 
 template <class T, int L>
-inline void l2_step_lanes(T* x, const T* gradient, const T* center, std::int64_t n, T alpha, T epsilon, T low, T high) {
+PAVISE_LANES void l2_step_lanes(T* x, const T* gradient, const T* center, std::int64_t n, T alpha, T epsilon, T low,
+                                T high) {
   using P = Pack<T, L>;
   if (gradient != nullptr) {
     // Relative to its largest element a gradient of any size has a norm: saturated networks have very small ones.
@@ -118,7 +119,7 @@ void l2_step(Tag, T* x, const T* gradient, const T* center, std::int64_t n, int 
 }
 
 template <class T, int L>
-inline void l2_start_lanes(T* x, const T* center, std::int64_t n, T epsilon, T low, T high) {
+PAVISE_LANES void l2_start_lanes(T* x, const T* center, std::int64_t n, T epsilon, T low, T high) {
   using P = Pack<T, L>;
   const P scale = P::broadcast(epsilon) / norm2<T, L>(x, n + 2);
   const P lo = P::broadcast(low);
@@ -137,29 +138,17 @@ void l2_start(Tag, T* x, const T* center, std::int64_t n, int lanes, T epsilon, 
               : l2_start_lanes<T, 1>(x, center, n, epsilon, low, high);
 }
 
-/// Whether all lanes of a mask are set.
-template <class I, int L>
-[[gnu::always_inline]] inline bool all_set(Pack<I, L> mask) {
-  alignas(64) I v[L];
-  mask.store(v);
-  I all = -1;
-  for (int i = 0; i < L; ++i) {
-    all &= v[i];
-  }
-  return all != 0;
-}
-
 /// By how much coordinate d, with that much room to the wall, moves under the threshold; 0 for NaN.
 template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> l1_move(Pack<T, L> d, Pack<T, L> room, Pack<T, L> threshold) {
+PAVISE_INLINE Pack<T, L> l1_move(Pack<T, L> d, Pack<T, L> room, Pack<T, L> threshold) {
   return max(min(room, abs(d) - threshold), Pack<T, L>::broadcast(T{0}));
 }
 
 /// sum = the L1 norm of what the threshold leaves within the box, count = the coordinates of it that another threshold
 /// would change. Summed in blocks, whose rounding adds up more slowly.
 template <class T, int L>
-inline void l1_moves(const T* x, const T* center, std::int64_t n, Pack<T, L> threshold, T low, T high, Pack<T, L>& sum,
-                     Pack<T, L>& count) {
+PAVISE_LANES void l1_moves(const T* x, const T* center, std::int64_t n, Pack<T, L> threshold, T low, T high,
+                           Pack<T, L>& sum, Pack<T, L>& count) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
   const P one = P::broadcast(T{1});
@@ -184,7 +173,7 @@ inline void l1_moves(const T* x, const T* center, std::int64_t n, Pack<T, L> thr
 /// that leaves no more than epsilon (Croce and Hein 2021, "Mind the box", proposition 2.1). That sum is piecewise linear
 /// in t: Newton's method between bounds ends on the root's own piece, within a few units of the last place of epsilon.
 template <class T, int L>
-inline void l1_project_lanes(T* x, const T* center, std::int64_t n, Pack<T, L> epsilon, T low, T high) {
+PAVISE_LANES void l1_project_lanes(T* x, const T* center, std::int64_t n, Pack<T, L> epsilon, T low, T high) {
   using P = Pack<T, L>;
   using M = Mask<T, L>;
   const P zero = P::broadcast(T{0});
@@ -238,7 +227,7 @@ inline void l1_project_lanes(T* x, const T* center, std::int64_t n, Pack<T, L> e
 
 /// The gradient where a step along it stays in the box, 0 where the pixel is at the wall: it does not compete.
 template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> movable(Pack<T, L> x, Pack<T, L> g, T low, T high) {
+PAVISE_INLINE Pack<T, L> movable(Pack<T, L> x, Pack<T, L> g, T low, T high) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
   return select(g > zero, select(P::broadcast(high) > x, g, zero), select(x > P::broadcast(low), g, zero));
@@ -246,7 +235,7 @@ template <class T, int L>
 
 /// A magnitude that at most about `keep` of a lane's movable gradients reach: their largest at least (by bisection).
 template <class T, int L>
-inline Pack<T, L> magnitude_threshold(const T* x, const T* gradient, std::int64_t n, T keep, T low, T high) {
+PAVISE_LANES Pack<T, L> magnitude_threshold(const T* x, const T* gradient, std::int64_t n, T keep, T low, T high) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
   const P one = P::broadcast(T{1});
@@ -271,8 +260,8 @@ inline Pack<T, L> magnitude_threshold(const T* x, const T* gradient, std::int64_
 }
 
 template <class T, int L>
-inline void l1_step_lanes(T* x, const T* gradient, const T* center, std::int64_t n, T alpha, T sparsity, T epsilon,
-                          T low, T high) {
+PAVISE_LANES void l1_step_lanes(T* x, const T* gradient, const T* center, std::int64_t n, T alpha, T sparsity,
+                                T epsilon, T low, T high) {
   using P = Pack<T, L>;
   if (gradient != nullptr) {
     const P zero = P::broadcast(T{0});
@@ -305,7 +294,7 @@ void l1_step(Tag, T* x, const T* gradient, const T* center, std::int64_t n, int 
 }
 
 template <class T, int L>
-inline void l1_start_lanes(T* x, const T* center, std::int64_t n, T epsilon, T low, T high) {
+PAVISE_LANES void l1_start_lanes(T* x, const T* center, std::int64_t n, T epsilon, T low, T high) {
   using P = Pack<T, L>;
   const P half = P::broadcast(T(0.5));
   const P two = P::broadcast(T{2});
@@ -338,7 +327,7 @@ void l1_start(Tag, T* x, const T* center, std::int64_t n, int lanes, T epsilon, 
 }
 
 template <class T, int L>
-inline void distance_lanes(const T* x, const T* center, std::int64_t n, int norm, T* out) {
+PAVISE_LANES void distance_lanes(const T* x, const T* center, std::int64_t n, int norm, T* out) {
   using P = Pack<T, L>;
   P sum = P::broadcast(T{0});
   for (std::int64_t i = 0; i < n * L; i += L) {

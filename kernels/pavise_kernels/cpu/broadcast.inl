@@ -6,7 +6,7 @@
 
 /// Calls row(at) once for each run of the innermost loop, with the arrays' offsets at its start plus `start`.
 template <class Row>
-[[gnu::always_inline]] inline void each_row(const StridedLoop& loop, const std::int64_t (&start)[3], const Row& row) {
+PAVISE_INLINE void each_row(const StridedLoop& loop, const std::int64_t (&start)[3], const Row& row) {
   if (loop.count() == 0) {
     return;
   }
@@ -40,11 +40,11 @@ struct BinaryFunction;
 template <>
 struct BinaryFunction<Binary::add> {
   template <class P>
-  [[gnu::always_inline]] static P value(P a, P b) {
+  PAVISE_INLINE static P value(P a, P b) {
     return a + b;
   }
   template <int Operand, class T, class P>
-  [[gnu::always_inline]] static P slope(P, P) {
+  PAVISE_INLINE static P slope(P, P) {
     return P::broadcast(T{1});
   }
 };
@@ -52,11 +52,11 @@ struct BinaryFunction<Binary::add> {
 template <>
 struct BinaryFunction<Binary::sub> {
   template <class P>
-  [[gnu::always_inline]] static P value(P a, P b) {
+  PAVISE_INLINE static P value(P a, P b) {
     return a - b;
   }
   template <int Operand, class T, class P>
-  [[gnu::always_inline]] static P slope(P, P) {
+  PAVISE_INLINE static P slope(P, P) {
     return P::broadcast(Operand == 1 ? T{1} : T{-1});
   }
 };
@@ -64,11 +64,11 @@ struct BinaryFunction<Binary::sub> {
 template <>
 struct BinaryFunction<Binary::mul> {
   template <class P>
-  [[gnu::always_inline]] static P value(P a, P b) {
+  PAVISE_INLINE static P value(P a, P b) {
     return a * b;
   }
   template <int Operand, class T, class P>
-  [[gnu::always_inline]] static P slope(P a, P b) {
+  PAVISE_INLINE static P slope(P a, P b) {
     return Operand == 1 ? b : a;
   }
 };
@@ -76,11 +76,11 @@ struct BinaryFunction<Binary::mul> {
 template <>
 struct BinaryFunction<Binary::div> {
   template <class P>
-  [[gnu::always_inline]] static P value(P a, P b) {
+  PAVISE_INLINE static P value(P a, P b) {
     return a / b;
   }
   template <int Operand, class T, class P>
-  [[gnu::always_inline]] static P slope(P a, P b) {
+  PAVISE_INLINE static P slope(P a, P b) {
     return Operand == 1 ? P::broadcast(T{1}) / b : -(a / b / b);
   }
 };
@@ -88,11 +88,11 @@ struct BinaryFunction<Binary::div> {
 template <>
 struct BinaryFunction<Binary::maximum> {
   template <class P>
-  [[gnu::always_inline]] static P value(P a, P b) {
+  PAVISE_INLINE static P value(P a, P b) {
     return select(b > a, b, a);
   }
   template <int Operand, class T, class P>
-  [[gnu::always_inline]] static P slope(P a, P b) {
+  PAVISE_INLINE static P slope(P a, P b) {
     const P one = P::broadcast(T{1});
     const P zero = P::broadcast(T{0});
     return Operand == 1 ? select(b > a, zero, one) : select(b > a, one, zero);
@@ -102,11 +102,11 @@ struct BinaryFunction<Binary::maximum> {
 template <>
 struct BinaryFunction<Binary::minimum> {
   template <class P>
-  [[gnu::always_inline]] static P value(P a, P b) {
+  PAVISE_INLINE static P value(P a, P b) {
     return select(a > b, b, a);
   }
   template <int Operand, class T, class P>
-  [[gnu::always_inline]] static P slope(P a, P b) {
+  PAVISE_INLINE static P slope(P a, P b) {
     const P one = P::broadcast(T{1});
     const P zero = P::broadcast(T{0});
     return Operand == 1 ? select(a > b, zero, one) : select(a > b, one, zero);
@@ -115,12 +115,13 @@ struct BinaryFunction<Binary::minimum> {
 
 /// Element `at` of a value with lanes, or of a shared one.
 template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> load_element(const T* p, std::int64_t at, bool shared) {
+PAVISE_INLINE Pack<T, L> load_element(const T* p, std::int64_t at, bool shared) {
   return shared ? Pack<T, L>::broadcast(p[at]) : Pack<T, L>::load(p + at * L);
 }
 
 template <Binary F, class T, int L>
-inline void binary_forward_lanes(const StridedLoop& loop, const T* a, bool a_shared, const T* b, bool b_shared, T* y) {
+PAVISE_LANES void binary_forward_lanes(const StridedLoop& loop, const T* a, bool a_shared, const T* b, bool b_shared,
+                                       T* y) {
   const std::int64_t n = loop.inner();
   const std::int64_t sy = loop.inner_stride(0);
   const std::int64_t sa = loop.inner_stride(1);
@@ -178,8 +179,9 @@ struct GroupedArray {
 
 /// Sum of dy * slope over the steps of `summed`, from the offsets `start`, over `groups` groups.
 template <Binary F, int Operand, class T, int L>
-inline Pack<T, L> binary_gradient_sum(const StridedLoop& summed, const std::int64_t (&start)[3], GroupedArray<T> a,
-                                      GroupedArray<T> b, const T* dy, std::int64_t dy_step, std::int64_t groups) {
+PAVISE_LANES Pack<T, L> binary_gradient_sum(const StridedLoop& summed, const std::int64_t (&start)[3],
+                                            GroupedArray<T> a, GroupedArray<T> b, const T* dy, std::int64_t dy_step,
+                                            std::int64_t groups) {
   using P = Pack<T, L>;
   P sum = P::broadcast(T{0});
   const std::int64_t n = summed.inner();
@@ -201,8 +203,8 @@ inline Pack<T, L> binary_gradient_sum(const StridedLoop& summed, const std::int6
 }
 
 template <Binary F, int Operand, class T, int L>
-inline void binary_backward_lanes(const StridedLoop& kept, const StridedLoop& summed, GroupedArray<T> a,
-                                  GroupedArray<T> b, const T* dy, T* d, bool accumulate) {
+PAVISE_LANES void binary_backward_lanes(const StridedLoop& kept, const StridedLoop& summed, GroupedArray<T> a,
+                                        GroupedArray<T> b, const T* dy, T* d, bool accumulate) {
   using P = Pack<T, L>;
   const std::int64_t n = kept.inner();
   each_row(kept, {0, 0, 0}, [&](const std::int64_t(&row)[3]) {
@@ -242,7 +244,7 @@ void binary_backward_shared(Tag, const StridedLoop& kept, const StridedLoop& sum
 }
 
 template <class T, int L>
-inline void spread_lanes(const T* x, T* y, std::int64_t n) {
+PAVISE_LANES void spread_lanes(const T* x, T* y, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
     Pack<T, L>::broadcast(x[i]).store(y + i * L);
   }

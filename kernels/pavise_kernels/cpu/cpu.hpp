@@ -50,6 +50,10 @@ inline constexpr int kLanes = 16;
 #pragma GCC diagnostic ignored "-Wpsabi"  // vectors are passed between inlined functions only
 #endif
 
+// In front of the functions of the .inl files, which the CUDA kernels share: they call them from a GPU's threads.
+#define PAVISE_INLINE [[gnu::always_inline]] inline
+#define PAVISE_LANES inline
+
 #if defined(__x86_64__) && !defined(__clang__)
 #pragma GCC push_options
 #pragma GCC optimize("Os")  // only processors from before 2013 run these: they should not cost every compilation
@@ -97,6 +101,9 @@ namespace pavise::kernels::avx512 {
 #endif
 
 #endif
+
+#undef PAVISE_INLINE
+#undef PAVISE_LANES
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop

@@ -10,11 +10,11 @@ struct UnaryFunction;
 template <>
 struct UnaryFunction<Unary::relu> {
   template <class P, class T>
-  [[gnu::always_inline]] static P value(P x, T, T) {
+  PAVISE_INLINE static P value(P x, T, T) {
     return max(x, P::broadcast(T{0}));
   }
   template <class P, class T>
-  [[gnu::always_inline]] static P slope(P x, P, T, T) {
+  PAVISE_INLINE static P slope(P x, P, T, T) {
     return select(x > P::broadcast(T{0}), P::broadcast(T{1}), P::broadcast(T{0}));
   }
 };
@@ -22,11 +22,11 @@ struct UnaryFunction<Unary::relu> {
 template <>
 struct UnaryFunction<Unary::leaky_relu> {
   template <class P, class T>
-  [[gnu::always_inline]] static P value(P x, T a, T) {
+  PAVISE_INLINE static P value(P x, T a, T) {
     return select(x > P::broadcast(T{0}), x, P::broadcast(a) * x);
   }
   template <class P, class T>
-  [[gnu::always_inline]] static P slope(P x, P, T a, T) {
+  PAVISE_INLINE static P slope(P x, P, T a, T) {
     return select(x > P::broadcast(T{0}), P::broadcast(T{1}), P::broadcast(a));
   }
 };
@@ -34,11 +34,11 @@ struct UnaryFunction<Unary::leaky_relu> {
 template <>
 struct UnaryFunction<Unary::elu> {
   template <class P, class T>
-  [[gnu::always_inline]] static P value(P x, T a, T) {
+  PAVISE_INLINE static P value(P x, T a, T) {
     return select(x > P::broadcast(T{0}), x, P::broadcast(a) * expm1_negative(x));
   }
   template <class P, class T>
-  [[gnu::always_inline]] static P slope(P x, P, T a, T) {
+  PAVISE_INLINE static P slope(P x, P, T a, T) {
     return select(x > P::broadcast(T{0}), P::broadcast(T{1}), P::broadcast(a) * exp(x));
   }
 };
@@ -46,11 +46,11 @@ struct UnaryFunction<Unary::elu> {
 template <>
 struct UnaryFunction<Unary::gelu> {
   template <class P, class T>
-  [[gnu::always_inline]] static P value(P x, T, T) {
+  PAVISE_INLINE static P value(P x, T, T) {
     return x * normal_cdf(x);
   }
   template <class P, class T>
-  [[gnu::always_inline]] static P slope(P x, P, T, T) {
+  PAVISE_INLINE static P slope(P x, P, T, T) {
     return fma(x, normal_pdf(x), normal_cdf(x));
   }
 };
@@ -58,11 +58,11 @@ struct UnaryFunction<Unary::gelu> {
 template <>
 struct UnaryFunction<Unary::silu> {
   template <class P, class T>
-  [[gnu::always_inline]] static P value(P x, T, T) {
+  PAVISE_INLINE static P value(P x, T, T) {
     return x * sigmoid(x);
   }
   template <class P, class T>
-  [[gnu::always_inline]] static P slope(P x, P, T, T) {
+  PAVISE_INLINE static P slope(P x, P, T, T) {
     const P s = sigmoid(x);
     return fma(x * s, sigmoid(-x), s);
   }
@@ -71,11 +71,11 @@ struct UnaryFunction<Unary::silu> {
 template <>
 struct UnaryFunction<Unary::sigmoid> {
   template <class P, class T>
-  [[gnu::always_inline]] static P value(P x, T, T) {
+  PAVISE_INLINE static P value(P x, T, T) {
     return sigmoid(x);
   }
   template <class P, class T>
-  [[gnu::always_inline]] static P slope(P x, P y, T, T) {
+  PAVISE_INLINE static P slope(P x, P y, T, T) {
     return y * sigmoid(-x);
   }
 };
@@ -83,11 +83,11 @@ struct UnaryFunction<Unary::sigmoid> {
 template <>
 struct UnaryFunction<Unary::tanh> {
   template <class P, class T>
-  [[gnu::always_inline]] static P value(P x, T, T) {
+  PAVISE_INLINE static P value(P x, T, T) {
     return tanh(x);
   }
   template <class P, class T>
-  [[gnu::always_inline]] static P slope(P, P y, T, T) {
+  PAVISE_INLINE static P slope(P, P y, T, T) {
     return fma(-y, y, P::broadcast(T{1}));
   }
 };
@@ -95,11 +95,11 @@ struct UnaryFunction<Unary::tanh> {
 template <>
 struct UnaryFunction<Unary::softplus> {
   template <class P, class T>
-  [[gnu::always_inline]] static P value(P x, T, T) {
+  PAVISE_INLINE static P value(P x, T, T) {
     return softplus(x);
   }
   template <class P, class T>
-  [[gnu::always_inline]] static P slope(P x, P, T, T) {
+  PAVISE_INLINE static P slope(P x, P, T, T) {
     return sigmoid(x);
   }
 };
@@ -107,11 +107,11 @@ struct UnaryFunction<Unary::softplus> {
 template <>
 struct UnaryFunction<Unary::exp> {
   template <class P, class T>
-  [[gnu::always_inline]] static P value(P x, T, T) {
+  PAVISE_INLINE static P value(P x, T, T) {
     return exp(x);
   }
   template <class P, class T>
-  [[gnu::always_inline]] static P slope(P, P y, T, T) {
+  PAVISE_INLINE static P slope(P, P y, T, T) {
     return y;
   }
 };
@@ -119,11 +119,11 @@ struct UnaryFunction<Unary::exp> {
 template <>
 struct UnaryFunction<Unary::log> {
   template <class P, class T>
-  [[gnu::always_inline]] static P value(P x, T, T) {
+  PAVISE_INLINE static P value(P x, T, T) {
     return log(x);
   }
   template <class P, class T>
-  [[gnu::always_inline]] static P slope(P x, P, T, T) {
+  PAVISE_INLINE static P slope(P x, P, T, T) {
     return P::broadcast(T{1}) / x;
   }
 };
@@ -131,11 +131,11 @@ struct UnaryFunction<Unary::log> {
 template <>
 struct UnaryFunction<Unary::sqrt> {
   template <class P, class T>
-  [[gnu::always_inline]] static P value(P x, T, T) {
+  PAVISE_INLINE static P value(P x, T, T) {
     return sqrt(x);
   }
   template <class P, class T>
-  [[gnu::always_inline]] static P slope(P, P y, T, T) {
+  PAVISE_INLINE static P slope(P, P y, T, T) {
     return P::broadcast(T{0.5}) / y;
   }
 };
@@ -143,11 +143,11 @@ struct UnaryFunction<Unary::sqrt> {
 template <>
 struct UnaryFunction<Unary::abs> {
   template <class P, class T>
-  [[gnu::always_inline]] static P value(P x, T, T) {
+  PAVISE_INLINE static P value(P x, T, T) {
     return abs(x);
   }
   template <class P, class T>
-  [[gnu::always_inline]] static P slope(P x, P, T, T) {
+  PAVISE_INLINE static P slope(P x, P, T, T) {
     return sign(x);
   }
 };
@@ -155,11 +155,11 @@ struct UnaryFunction<Unary::abs> {
 template <>
 struct UnaryFunction<Unary::square> {
   template <class P, class T>
-  [[gnu::always_inline]] static P value(P x, T, T) {
+  PAVISE_INLINE static P value(P x, T, T) {
     return x * x;
   }
   template <class P, class T>
-  [[gnu::always_inline]] static P slope(P x, P, T, T) {
+  PAVISE_INLINE static P slope(P x, P, T, T) {
     return x + x;
   }
 };
@@ -167,11 +167,11 @@ struct UnaryFunction<Unary::square> {
 template <>
 struct UnaryFunction<Unary::erf> {
   template <class P, class T>
-  [[gnu::always_inline]] static P value(P x, T, T) {
+  PAVISE_INLINE static P value(P x, T, T) {
     return erf(x);
   }
   template <class P, class T>
-  [[gnu::always_inline]] static P slope(P x, P, T, T) {
+  PAVISE_INLINE static P slope(P x, P, T, T) {
     return exp(-x * x) * P::broadcast(static_cast<T>(1.12837916709551257390));
   }
 };
@@ -179,11 +179,11 @@ struct UnaryFunction<Unary::erf> {
 template <>
 struct UnaryFunction<Unary::reciprocal> {
   template <class P, class T>
-  [[gnu::always_inline]] static P value(P x, T a, T) {
+  PAVISE_INLINE static P value(P x, T a, T) {
     return P::broadcast(a) / x;
   }
   template <class P, class T>
-  [[gnu::always_inline]] static P slope(P x, P y, T, T) {
+  PAVISE_INLINE static P slope(P x, P y, T, T) {
     return -(y / x);
   }
 };
@@ -191,11 +191,11 @@ struct UnaryFunction<Unary::reciprocal> {
 template <>
 struct UnaryFunction<Unary::quotient> {
   template <class P, class T>
-  [[gnu::always_inline]] static P value(P x, T a, T) {
+  PAVISE_INLINE static P value(P x, T a, T) {
     return x / P::broadcast(a);
   }
   template <class P, class T>
-  [[gnu::always_inline]] static P slope(P, P, T a, T) {
+  PAVISE_INLINE static P slope(P, P, T a, T) {
     return P::broadcast(T{1} / a);
   }
 };
@@ -203,11 +203,11 @@ struct UnaryFunction<Unary::quotient> {
 template <>
 struct UnaryFunction<Unary::clamp> {
   template <class P, class T>
-  [[gnu::always_inline]] static P value(P x, T a, T b) {
+  PAVISE_INLINE static P value(P x, T a, T b) {
     return min(P::broadcast(b), max(P::broadcast(a), x));
   }
   template <class P, class T>
-  [[gnu::always_inline]] static P slope(P x, P y, T, T) {
+  PAVISE_INLINE static P slope(P x, P y, T, T) {
     return select(equal(x, y), P::broadcast(T{1}), P::broadcast(T{0}));
   }
 };
@@ -215,22 +215,22 @@ struct UnaryFunction<Unary::clamp> {
 template <>
 struct UnaryFunction<Unary::affine> {
   template <class P, class T>
-  [[gnu::always_inline]] static P value(P x, T a, T b) {
+  PAVISE_INLINE static P value(P x, T a, T b) {
     return fma(x, a, P::broadcast(b));
   }
   template <class P, class T>
-  [[gnu::always_inline]] static P slope(P, P, T a, T) {
+  PAVISE_INLINE static P slope(P, P, T a, T) {
     return P::broadcast(a);
   }
 };
 
 template <Unary F, class T, int L>
-[[gnu::always_inline]] inline void unary_forward_at(const T* x, T* y, std::int64_t i, T a, T b) {
+PAVISE_INLINE void unary_forward_at(const T* x, T* y, std::int64_t i, T a, T b) {
   UnaryFunction<F>::value(Pack<T, L>::load(x + i), a, b).store(y + i);
 }
 template <Unary F, class T, int L>
-[[gnu::always_inline]] inline void unary_backward_at(const T* x, const T* y, const T* dy, T* dx, std::int64_t i, T a,
-                                                     T b, bool accumulate) {
+PAVISE_INLINE void unary_backward_at(const T* x, const T* y, const T* dy, T* dx, std::int64_t i, T a, T b,
+                                     bool accumulate) {
   using P = Pack<T, L>;
   put_product(P::load(dy + i), UnaryFunction<F>::slope(P::load(x + i), P::load(y + i), a, b), dx + i, accumulate);
 }

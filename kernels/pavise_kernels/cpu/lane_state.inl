@@ -3,8 +3,8 @@
 // [n][lanes]; the order of each lane's sums is that of the elements. Oracle: tests/attack/lane_state_test.cpp.
 
 template <class T, int L>
-inline void lane_combine_lanes(T* out, std::int64_t n, const T* a, const T* sa, const T* b, const T* sb, const T* c,
-                               const T* sc) {
+PAVISE_LANES void lane_combine_lanes(T* out, std::int64_t n, const T* a, const T* sa, const T* b, const T* sb,
+                                     const T* c, const T* sc) {
   using P = Pack<T, L>;
   const P ka = P::load(sa);
   const P kb = P::load(sb);
@@ -27,7 +27,7 @@ void lane_combine(Tag, T* out, std::int64_t n, int lanes, const T* a, const T* s
 }
 
 template <class T, int L>
-inline void lane_select_lanes(T* out, const T* in, std::int64_t n, const T* chosen) {
+PAVISE_LANES void lane_select_lanes(T* out, const T* in, std::int64_t n, const T* chosen) {
   using P = Pack<T, L>;
   const auto take = P::load(chosen) > P::broadcast(T{0});
   for (std::int64_t i = 0; i < n * L; i += L) {
@@ -42,7 +42,7 @@ void lane_select(Tag, T* out, const T* in, std::int64_t n, int lanes, const T* c
 }
 
 template <class T, int L>
-inline void lane_finite_lanes(T* out, const T* in, std::int64_t n) {
+PAVISE_LANES void lane_finite_lanes(T* out, const T* in, std::int64_t n) {
   const auto infinity = Pack<T, L>::broadcast(std::numeric_limits<T>::infinity());
   const auto zero = Pack<T, L>::broadcast(T{0});
   for (std::int64_t i = 0; i < n * L; i += L) {
@@ -58,7 +58,7 @@ void lane_finite(Tag, T* out, const T* in, std::int64_t n, int lanes) {
 }
 
 template <class T, int L>
-inline void lane_dot_lanes(const T* a, const T* b, std::int64_t n, T* out) {
+PAVISE_LANES void lane_dot_lanes(const T* a, const T* b, std::int64_t n, T* out) {
   using P = Pack<T, L>;
   P sum = P::broadcast(T{0});
   for (std::int64_t i = 0; i < n * L; i += L) {
@@ -74,7 +74,7 @@ void lane_dot(Tag, const T* a, const T* b, std::int64_t n, int lanes, T* out) {
 }
 
 template <class T, int L>
-inline void lane_norm_lanes(const T* a, std::int64_t n, int norm, T* out) {
+PAVISE_LANES void lane_norm_lanes(const T* a, std::int64_t n, int norm, T* out) {
   using P = Pack<T, L>;
   P sum = P::broadcast(T{0});
   for (std::int64_t i = 0; i < n * L; i += L) {
@@ -91,7 +91,7 @@ void lane_norm(Tag, const T* a, std::int64_t n, int lanes, int norm, T* out) {
 }
 
 template <class T, int L>
-inline void lane_direction_lanes(T* d, const T* g, std::int64_t n, int norm) {
+PAVISE_LANES void lane_direction_lanes(T* d, const T* g, std::int64_t n, int norm) {
   using P = Pack<T, L>;
   if (norm == 0) {
     for (std::int64_t i = 0; i < n * L; i += L) {
@@ -126,7 +126,7 @@ void lane_direction(Tag, T* d, const T* g, std::int64_t n, int lanes, int norm) 
 }
 
 template <class T, int L>
-inline void lane_project_lanes(T* x, const T* center, std::int64_t n, int norm, const T* radius, T low, T high) {
+PAVISE_LANES void lane_project_lanes(T* x, const T* center, std::int64_t n, int norm, const T* radius, T low, T high) {
   using P = Pack<T, L>;
   const P eps = P::load(radius);
   const P lo = P::broadcast(low);

@@ -5,21 +5,17 @@
 
 /// Class indices of the lanes, as integers as wide as T.
 template <class T, int L>
-[[gnu::always_inline]] inline Mask<T, L> load_labels(const std::int32_t* labels) {
-  alignas(64) IntegerOf<T> wide[L];
-  for (int i = 0; i < L; ++i) {
-    wide[i] = labels[i];
-  }
-  return Mask<T, L>::load(wide);
+PAVISE_INLINE Mask<T, L> load_labels(const std::int32_t* labels) {
+  return Mask<T, L>::load_from(labels);
 }
 
 template <class T, int L>
-[[gnu::always_inline]] inline Mask<T, L> class_index(std::int64_t i) {
+PAVISE_INLINE Mask<T, L> class_index(std::int64_t i) {
   return Mask<T, L>::broadcast(static_cast<IntegerOf<T>>(i));
 }
 
 template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> max_over(const T* x, std::int64_t n) {
+PAVISE_INLINE Pack<T, L> max_over(const T* x, std::int64_t n) {
   auto m = Pack<T, L>::load(x);
   for (std::int64_t i = 1; i < n; ++i) {
     m = max(Pack<T, L>::load(x + i * L), m);
@@ -28,8 +24,8 @@ template <class T, int L>
 }
 
 template <class T, int L>
-inline void cross_entropy_forward_lanes(const T* z, const std::int32_t* labels, T* loss, T* saved, std::int64_t classes,
-                                        T smoothing, T inverse_temperature) {
+PAVISE_LANES void cross_entropy_forward_lanes(const T* z, const std::int32_t* labels, T* loss, T* saved,
+                                              std::int64_t classes, T smoothing, T inverse_temperature) {
   using P = Pack<T, L>;
   const auto label = load_labels<T, L>(labels);
   const P m = max_over<T, L>(z, classes);
@@ -62,8 +58,9 @@ inline void cross_entropy_forward_lanes(const T* z, const std::int32_t* labels, 
 }
 
 template <class T, int L>
-inline void cross_entropy_backward_lanes(const T* saved, const std::int32_t* labels, const T* dloss, T* dz,
-                                         std::int64_t classes, T smoothing, T inverse_temperature, bool accumulate) {
+PAVISE_LANES void cross_entropy_backward_lanes(const T* saved, const std::int32_t* labels, const T* dloss, T* dz,
+                                               std::int64_t classes, T smoothing, T inverse_temperature,
+                                               bool accumulate) {
   using P = Pack<T, L>;
   const auto label = load_labels<T, L>(labels);
   const P g = P::load(dloss) * P::broadcast(inverse_temperature);
@@ -96,8 +93,7 @@ void cross_entropy_backward(Tag, const T* saved, const std::int32_t* labels, con
 
 /// m = max z, s = sum of exp((z_i - m)/t)
 template <class T, int L>
-[[gnu::always_inline]] inline void exp_sum(const T* z, std::int64_t classes, Pack<T, L> it, Pack<T, L>& m,
-                                           Pack<T, L>& s) {
+PAVISE_INLINE void exp_sum(const T* z, std::int64_t classes, Pack<T, L> it, Pack<T, L>& m, Pack<T, L>& s) {
   m = max_over<T, L>(z, classes);
   s = Pack<T, L>::broadcast(T{0});
   for (std::int64_t i = 0; i < classes; ++i) {
@@ -106,8 +102,8 @@ template <class T, int L>
 }
 
 template <class T, int L>
-inline void soft_cross_entropy_forward_lanes(const T* z, const T* q, T* loss, std::int64_t classes,
-                                             T inverse_temperature) {
+PAVISE_LANES void soft_cross_entropy_forward_lanes(const T* z, const T* q, T* loss, std::int64_t classes,
+                                                   T inverse_temperature) {
   using P = Pack<T, L>;
   const P it = P::broadcast(inverse_temperature);
   P m, s;
@@ -123,8 +119,9 @@ inline void soft_cross_entropy_forward_lanes(const T* z, const T* q, T* loss, st
 }
 
 template <class T, int L>
-inline void soft_cross_entropy_backward_lanes(const T* z, const T* q, const T* dloss, T* dz, bool dz_accumulate, T* dq,
-                                              bool dq_accumulate, std::int64_t classes, T inverse_temperature) {
+PAVISE_LANES void soft_cross_entropy_backward_lanes(const T* z, const T* q, const T* dloss, T* dz, bool dz_accumulate,
+                                                    T* dq, bool dq_accumulate, std::int64_t classes,
+                                                    T inverse_temperature) {
   using P = Pack<T, L>;
   const P it = P::broadcast(inverse_temperature);
   const P g = P::load(dloss);
@@ -166,7 +163,7 @@ void soft_cross_entropy_backward(Tag, const T* z, const T* q, const T* dloss, T*
 }
 
 template <class T, int L>
-inline void kl_forward_lanes(const T* p, const T* q, T* loss, std::int64_t classes, T inverse_temperature) {
+PAVISE_LANES void kl_forward_lanes(const T* p, const T* q, T* loss, std::int64_t classes, T inverse_temperature) {
   using P = Pack<T, L>;
   const P it = P::broadcast(inverse_temperature);
   const P zero = P::broadcast(T{0});
@@ -186,8 +183,8 @@ inline void kl_forward_lanes(const T* p, const T* q, T* loss, std::int64_t class
 }
 
 template <class T, int L>
-inline void kl_backward_lanes(const T* p, const T* q, const T* loss, const T* dloss, T* dp, bool dp_accumulate, T* dq,
-                              bool dq_accumulate, std::int64_t classes, T inverse_temperature) {
+PAVISE_LANES void kl_backward_lanes(const T* p, const T* q, const T* loss, const T* dloss, T* dp, bool dp_accumulate,
+                                    T* dq, bool dq_accumulate, std::int64_t classes, T inverse_temperature) {
   using P = Pack<T, L>;
   const P it = P::broadcast(inverse_temperature);
   const P zero = P::broadcast(T{0});
@@ -232,8 +229,8 @@ void kl_backward(Tag, const T* p, const T* q, const T* loss, const T* dloss, T* 
 inline constexpr int kSparse = 5;
 
 template <class T, int L>
-inline void sparse_backward_lanes(const IntegerOf<T>* index, const T* weight, const T* dloss, T* dz,
-                                  std::int64_t classes, bool accumulate) {
+PAVISE_LANES void sparse_backward_lanes(const IntegerOf<T>* index, const T* weight, const T* dloss, T* dz,
+                                        std::int64_t classes, bool accumulate) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
   const P g = P::load(dloss);
@@ -255,14 +252,14 @@ void sparse_backward(Tag, const IntegerOf<T>* index, const T* weight, const T* d
 }
 
 template <class T, int L>
-inline void put_sparse(IntegerOf<T>* index, T* weight, int k, Mask<T, L> i, Pack<T, L> w) {
+PAVISE_LANES void put_sparse(IntegerOf<T>* index, T* weight, int k, Mask<T, L> i, Pack<T, L> w) {
   i.store(index + k * L);
   w.store(weight + k * L);
 }
 
 template <class T, int L>
-inline void margin_forward_lanes(const T* z, const std::int32_t* labels, T* loss, IntegerOf<T>* index, T* weight,
-                                 std::int64_t classes, T other_factor, T own_factor, T bound) {
+PAVISE_LANES void margin_forward_lanes(const T* z, const std::int32_t* labels, T* loss, IntegerOf<T>* index, T* weight,
+                                       std::int64_t classes, T other_factor, T own_factor, T bound) {
   using P = Pack<T, L>;
   const auto label = load_labels<T, L>(labels);
   P own = P::broadcast(T{0});
@@ -305,8 +302,8 @@ void margin_forward(Tag, const T* z, const std::int32_t* labels, T* loss, Intege
 }
 
 template <class T, int L>
-inline void dlr_forward_lanes(const T* z, const std::int32_t* labels, const std::int32_t* targets, T* loss,
-                              IntegerOf<T>* index, T* weight, std::int64_t classes) {
+PAVISE_LANES void dlr_forward_lanes(const T* z, const std::int32_t* labels, const std::int32_t* targets, T* loss,
+                                    IntegerOf<T>* index, T* weight, std::int64_t classes) {
   using P = Pack<T, L>;
   using I = Mask<T, L>;
   const I label = load_labels<T, L>(labels);
@@ -371,7 +368,7 @@ void dlr_forward(Tag, const T* z, const std::int32_t* labels, const std::int32_t
 }
 
 template <class T, int L>
-inline void argmax_lanes(const T* z, std::int32_t* out, std::int64_t classes) {
+PAVISE_LANES void argmax_lanes(const T* z, std::int32_t* out, std::int64_t classes) {
   using P = Pack<T, L>;
   P best = P::load(z);
   auto index = class_index<T, L>(0);
@@ -382,9 +379,7 @@ inline void argmax_lanes(const T* z, std::int32_t* out, std::int64_t classes) {
     best = select(found, x, best);
     index = select(found, class_index<T, L>(i), index);
   }
-  for (int i = 0; i < L; ++i) {
-    out[i] = static_cast<std::int32_t>(index.get(i));
-  }
+  index.store_to(out);
 }
 
 /// out[lane] = index of the largest of z[classes][lanes]; the lowest one of equals; NaN counts below every number.

@@ -4,13 +4,13 @@
 
 /// 2^k for integers k in [-126, 127].
 template <int L>
-[[gnu::always_inline]] inline Pack<float, L> power_of_two(Pack<std::int32_t, L> k) {
+PAVISE_INLINE Pack<float, L> power_of_two(Pack<std::int32_t, L> k) {
   return bits<float>((k + Pack<std::int32_t, L>::broadcast(127)) << 23);
 }
 
 /// e^x. Below -87.3 the result is 0 where e^x would be denormal; above 88.7 it is infinity; NaN stays NaN.
 template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> exp(Pack<T, L> x) {
+PAVISE_INLINE Pack<T, L> exp(Pack<T, L> x) {
   if constexpr (std::is_same_v<T, double>) {
     return lane_by_lane([](double v) { return std::exp(v); }, x);
   } else {
@@ -42,7 +42,7 @@ template <class T, int L>
 
 /// ln x for x > 0; -infinity at 0, NaN below; denormal arguments count as 0.
 template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> log(Pack<T, L> x) {
+PAVISE_INLINE Pack<T, L> log(Pack<T, L> x) {
   if constexpr (std::is_same_v<T, double>) {
     return lane_by_lane([](double v) { return std::log(v); }, x);
   } else {
@@ -80,8 +80,7 @@ template <class T, int L>
 
 /// cos and sin of the angle 2 pi word / 2^32.
 template <int L>
-[[gnu::always_inline]] inline void cos_sin_turn(Pack<std::uint32_t, L> word, Pack<float, L>& cosine,
-                                                Pack<float, L>& sine) {
+PAVISE_INLINE void cos_sin_turn(Pack<std::uint32_t, L> word, Pack<float, L>& cosine, Pack<float, L>& sine) {
   using P = Pack<float, L>;
   using U = Pack<std::uint32_t, L>;
   // The nearest multiple of a quarter turn, and the rest as a signed integer: exact.
@@ -105,7 +104,7 @@ template <int L>
 
 /// log(a + b) for a, b >= 0, with what the rounding of the sum lost: log(1 + tiny) is tiny and not 0.
 template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> log_of_sum(Pack<T, L> a, Pack<T, L> b) {
+PAVISE_INLINE Pack<T, L> log_of_sum(Pack<T, L> a, Pack<T, L> b) {
   const auto sum = a + b;
   const auto bb = sum - a;
   const auto lost = (a - (sum - bb)) + (b - bb);
@@ -114,7 +113,7 @@ template <class T, int L>
 
 /// 1 / (1 + e^-x), within 4 units in the last place; 0 below -87.3 in float.
 template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> sigmoid(Pack<T, L> x) {
+PAVISE_INLINE Pack<T, L> sigmoid(Pack<T, L> x) {
   using P = Pack<T, L>;
   const P e = exp(-abs(x));
   const P s = P::broadcast(T{1}) / (P::broadcast(T{1}) + e);
@@ -123,7 +122,7 @@ template <class T, int L>
 
 /// log(1 + e^x), within 4 units in the last place; 0 below -87.3 in float. NaN stays NaN.
 template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> softplus(Pack<T, L> x) {
+PAVISE_INLINE Pack<T, L> softplus(Pack<T, L> x) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
   return max(zero, x) + log_of_sum(P::broadcast(T{1}), exp(-abs(x)));
@@ -131,7 +130,7 @@ template <class T, int L>
 
 /// tanh x, within 3 units in the last place.
 template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> tanh(Pack<T, L> x) {
+PAVISE_INLINE Pack<T, L> tanh(Pack<T, L> x) {
   if constexpr (std::is_same_v<T, double>) {
     return lane_by_lane([](double v) { return std::tanh(v); }, x);
   } else {
@@ -153,7 +152,7 @@ template <class T, int L>
 
 /// e^x - 1 for x <= 0, within 4 units in the last place.
 template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> expm1_negative(Pack<T, L> x) {
+PAVISE_INLINE Pack<T, L> expm1_negative(Pack<T, L> x) {
   if constexpr (std::is_same_v<T, double>) {
     return lane_by_lane([](double v) { return std::expm1(v); }, x);
   } else {
@@ -170,7 +169,7 @@ template <class T, int L>
 
 /// P(N > a) of a standard normal N, for a >= 0; within 8 units in the last place, 0 above 13.2 in float. NaN stays NaN.
 template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> normal_tail(Pack<T, L> a) {
+PAVISE_INLINE Pack<T, L> normal_tail(Pack<T, L> a) {
   if constexpr (std::is_same_v<T, double>) {
     return lane_by_lane([](double v) { return 0.5 * std::erfc(v * 0.70710678118654752440); }, a);
   } else {
@@ -201,7 +200,7 @@ template <class T, int L>
 
 /// P(N <= x) of a standard normal N.
 template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> normal_cdf(Pack<T, L> x) {
+PAVISE_INLINE Pack<T, L> normal_cdf(Pack<T, L> x) {
   using P = Pack<T, L>;
   const P tail = normal_tail(abs(x));
   return select(x > P::broadcast(T{0}), P::broadcast(T{1}) - tail, tail);
@@ -209,13 +208,13 @@ template <class T, int L>
 
 /// Density of a standard normal at x.
 template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> normal_pdf(Pack<T, L> x) {
+PAVISE_INLINE Pack<T, L> normal_pdf(Pack<T, L> x) {
   return exp(x * Pack<T, L>::broadcast(T{-0.5}) * x) * Pack<T, L>::broadcast(static_cast<T>(0.39894228040143267794));
 }
 
 /// erf x, within 3 units in the last place.
 template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> erf(Pack<T, L> x) {
+PAVISE_INLINE Pack<T, L> erf(Pack<T, L> x) {
   if constexpr (std::is_same_v<T, double>) {
     return lane_by_lane([](double v) { return std::erf(v); }, x);
   } else {
@@ -237,7 +236,7 @@ template <class T, int L>
 
 /// to = a*b, or to += a*b rounded once.
 template <class T, int L>
-[[gnu::always_inline]] inline void put_product(Pack<T, L> a, Pack<T, L> b, T* to, bool accumulate) {
+PAVISE_INLINE void put_product(Pack<T, L> a, Pack<T, L> b, T* to, bool accumulate) {
   if (accumulate) {
     fma(a, b, Pack<T, L>::load(to)).store(to);
   } else {

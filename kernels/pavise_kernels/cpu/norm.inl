@@ -8,7 +8,7 @@
 /// The sum over i in [0, n) of what `term(i, sum)` adds to its second argument: four sums side by side (to hide the
 /// latency of the addition), drained every 1024 elements (so that rounding does not grow with n).
 template <class P, class Term>
-[[gnu::always_inline]] inline P sum_of(std::int64_t n, P zero, const Term& term) {
+PAVISE_INLINE P sum_of(std::int64_t n, P zero, const Term& term) {
   P total = zero;
   for (std::int64_t begin = 0; begin < n; begin += 1024) {
     const std::int64_t end = std::min<std::int64_t>(n, begin + 1024);
@@ -30,7 +30,7 @@ template <class P, class Term>
 
 /// Adds the first `valid` lanes of a group's sum to `total`, in double.
 template <class T>
-inline void add_lanes(double& total, Pack<T, 16> sum, std::int64_t valid) {
+PAVISE_LANES void add_lanes(double& total, Pack<T, 16> sum, std::int64_t valid) {
   alignas(64) T v[16];
   sum.store(v);
   for (std::int64_t lane = 0; lane < std::min<std::int64_t>(valid, 16); ++lane) {
@@ -38,13 +38,13 @@ inline void add_lanes(double& total, Pack<T, 16> sum, std::int64_t valid) {
   }
 }
 template <class T>
-inline void add_lanes(double& total, Pack<T, 1> sum, std::int64_t) {
+PAVISE_LANES void add_lanes(double& total, Pack<T, 1> sum, std::int64_t) {
   total += static_cast<double>(sum.v);
 }
 
 /// All bits set in the lanes that hold an image.
 template <class T, int L>
-inline Mask<T, L> valid_lanes(std::int64_t valid) {
+PAVISE_LANES Mask<T, L> valid_lanes(std::int64_t valid) {
   alignas(64) IntegerOf<T> v[L];
   for (int lane = 0; lane < L; ++lane) {
     v[lane] = lane < valid ? -1 : 0;
@@ -58,7 +58,7 @@ struct ChannelView {
 };
 
 template <class T, int L>
-inline void channel_statistics_lanes(const ChannelView& view, const T* x, double& mean, double& variance) {
+PAVISE_LANES void channel_statistics_lanes(const ChannelView& view, const T* x, double& mean, double& variance) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
   const double count = static_cast<double>(view.images) * static_cast<double>(view.positions);
@@ -126,7 +126,7 @@ void channel_gradient_sums(Tag, std::int64_t groups, std::int64_t images, std::i
 }
 
 template <class T, int L>
-inline void affine_lanes(const T* x, T* y, std::int64_t n, T mean, T scale, T shift, bool relu) {
+PAVISE_LANES void affine_lanes(const T* x, T* y, std::int64_t n, T mean, T scale, T shift, bool relu) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
   const P m = P::broadcast(mean);
@@ -151,8 +151,8 @@ void channel_affine(Tag, const T* x, T* y, std::int64_t positions, T mean, T sca
 }
 
 template <class T, int L>
-inline void channel_backward_lanes(const T* x, const T* dy, T* dx, std::int64_t n, T mean, T a, T b, T c,
-                                   bool accumulate, const T* mask, std::int64_t valid) {
+PAVISE_LANES void channel_backward_lanes(const T* x, const T* dy, T* dx, std::int64_t n, T mean, T a, T b, T c,
+                                         bool accumulate, const T* mask, std::int64_t valid) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
   const P m = P::broadcast(mean);
@@ -233,8 +233,8 @@ struct RowNorm {
 };
 
 template <class T, int L>
-inline void row_norm_lanes(const RowNorm& n, const T* x, T* y, const T* gamma, const T* beta, T epsilon, bool relu,
-                           T* mean, T* inverse) {
+PAVISE_LANES void row_norm_lanes(const RowNorm& n, const T* x, T* y, const T* gamma, const T* beta, T epsilon,
+                                 bool relu, T* mean, T* inverse) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
   const std::int64_t size = n.blocks * n.positions;
@@ -276,8 +276,8 @@ void row_norm(Tag, const RowNorm& n, const T* x, T* y, const T* gamma, const T* 
 }
 
 template <class T, int L>
-inline void row_norm_backward_lanes(const RowNorm& n, const T* x, const T* dy, const T* gamma, const T* mean,
-                                    const T* inverse, T* dx, bool accumulate, const T* mask) {
+PAVISE_LANES void row_norm_backward_lanes(const RowNorm& n, const T* x, const T* dy, const T* gamma, const T* mean,
+                                          const T* inverse, T* dx, bool accumulate, const T* mask) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
   const std::int64_t size = n.blocks * n.positions;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Packs of lanes: `Pack<T, 16>` is one value of each image of a group, held in as many registers as it takes; `Pack<T,
-// 1>` is the value of a single image. Arithmetic is lane by lane and the same in every lane. A comparison gives a Pack
-// of integers (all bits set or none) for `select`.
+// 1>` is the value of a single image. What is done with packs stands in pack_functions.inl, which the CUDA kernels
+// share: there a pack of 32 lanes is one register of a warp.
 
 template <class T, int L>
 struct Pack;
@@ -68,6 +68,28 @@ struct Pack {
     }
   }
   [[gnu::always_inline]] T get(int lane) const { return r[lane / kWidth][lane % kWidth]; }
+
+  /// From and to numbers of another type, lane by lane.
+  template <class U>
+  [[gnu::always_inline]] static Pack load_from(const U* p) {
+    alignas(64) T v[L];
+    for (int i = 0; i < L; ++i) {
+      v[i] = static_cast<T>(p[i]);
+    }
+    return load(v);
+  }
+  template <class U>
+  [[gnu::always_inline]] void store_to(U* p) const {
+    if constexpr (std::is_same_v<T, U>) {
+      store(p);
+    } else {
+      alignas(64) T v[L];
+      store(v);
+      for (int i = 0; i < L; ++i) {
+        p[i] = static_cast<U>(v[i]);
+      }
+    }
+  }
 };
 
 template <class T>
@@ -77,7 +99,36 @@ struct Pack<T, 1> {
   [[gnu::always_inline]] static Pack broadcast(T value) { return {value}; }
   [[gnu::always_inline]] void store(T* p) const { *p = v; }
   [[gnu::always_inline]] T get(int) const { return v; }
+  template <class U>
+  [[gnu::always_inline]] static Pack load_from(const U* p) {
+    return {static_cast<T>(*p)};
+  }
+  template <class U>
+  [[gnu::always_inline]] void store_to(U* p) const {
+    *p = static_cast<U>(v);
+  }
 };
+
+/// Whether a pack of L lanes is one element `v`, and not registers.
+template <int L>
+inline constexpr bool kOneElement = L == 1;
+
+[[gnu::always_inline]] inline float element_fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+[[gnu::always_inline]] inline double element_fma(double a, double b, double c) { return __builtin_fma(a, b, c); }
+template <class T>
+[[gnu::always_inline]] inline T element_sqrt(T a) {
+  return static_cast<T>(__builtin_sqrt(static_cast<double>(a)));  // double then float rounds as sqrtf does
+}
+
+/// The lanes that the caller goes through where it takes them one by one: [first_lane, end_lane).
+template <int L>
+constexpr int first_lane() {
+  return 0;
+}
+template <int L>
+constexpr int end_lane() {
+  return L;
+}
 
 /// Applies f to each register of the packs. Written out for the usual counts: loops that only the optimiser unrolls make
 /// every program compile slowly.
@@ -97,176 +148,6 @@ PAVISE_REGISTERS_INLINE inline R map_registers(const F& f, const Pack<T, L>& a, 
 }
 #undef PAVISE_REGISTERS_INLINE
 
-/// Applies f to each register, or to the one scalar, of the packs.
-template <class R, class F, class T, int L, class... Rest>
-[[gnu::always_inline]] inline R map_pack(const F& f, const Pack<T, L>& a, const Rest&... rest) {
-  if constexpr (L == 1) {
-    return R{f(a.v, rest.v...)};
-  } else {
-    return map_registers<R>(f, a, rest...);
-  }
-}
-
-template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> operator+(Pack<T, L> a, Pack<T, L> b) {
-  return map_pack<Pack<T, L>>(
-      [](auto x, auto y) __attribute__((always_inline)) { return x + y; }, a, b);
-}
-template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> operator-(Pack<T, L> a, Pack<T, L> b) {
-  return map_pack<Pack<T, L>>(
-      [](auto x, auto y) __attribute__((always_inline)) { return x - y; }, a, b);
-}
-template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> operator*(Pack<T, L> a, Pack<T, L> b) {
-  return map_pack<Pack<T, L>>(
-      [](auto x, auto y) __attribute__((always_inline)) { return x * y; }, a, b);
-}
-template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> operator/(Pack<T, L> a, Pack<T, L> b) {
-  return map_pack<Pack<T, L>>(
-      [](auto x, auto y) __attribute__((always_inline)) { return x / y; }, a, b);
-}
-template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> operator-(Pack<T, L> a) {
-  return map_pack<Pack<T, L>>(
-      [](auto x) __attribute__((always_inline)) { return -x; }, a);
-}
-/// a*b + c, rounded once.
-template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> fma(Pack<T, L> a, Pack<T, L> b, Pack<T, L> c) {
-  if constexpr (L == 1) {
-    if constexpr (std::is_same_v<T, float>) {
-      return {__builtin_fmaf(a.v, b.v, c.v)};
-    } else {
-      return {__builtin_fma(a.v, b.v, c.v)};
-    }
-  } else {
-    return map_pack<Pack<T, L>>(
-        [](auto x, auto y, auto z) __attribute__((always_inline)) { return register_fma<T>(x, y, z); }, a, b, c);
-  }
-}
-template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> fma(Pack<T, L> a, T b, Pack<T, L> c) {
-  return fma(a, Pack<T, L>::broadcast(b), c);
-}
-template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> sqrt(Pack<T, L> a) {
-  if constexpr (L == 1) {
-    return {static_cast<T>(__builtin_sqrt(static_cast<double>(a.v)))};
-  } else {
-    return map_pack<Pack<T, L>>(
-        [](auto x) __attribute__((always_inline)) { return register_sqrt<T>(x); }, a);
-  }
-}
-/// The larger of the two; b where either is NaN.
-template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> max(Pack<T, L> a, Pack<T, L> b) {
-  return map_pack<Pack<T, L>>(
-      [](auto x, auto y) __attribute__((always_inline)) { return x > y ? x : y; }, a, b);
-}
-/// The smaller of the two; b where either is NaN.
-template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> min(Pack<T, L> a, Pack<T, L> b) {
-  return map_pack<Pack<T, L>>(
-      [](auto x, auto y) __attribute__((always_inline)) { return x < y ? x : y; }, a, b);
-}
-
-/// All bits of a lane set where the comparison holds, none elsewhere.
-template <class T, int L>
-using Mask = Pack<IntegerOf<T>, L>;
-
-template <class T, int L>
-[[gnu::always_inline]] inline Mask<T, L> operator>(Pack<T, L> a, Pack<T, L> b) {
-  if constexpr (L == 1) {
-    return {a.v > b.v ? IntegerOf<T>{-1} : IntegerOf<T>{0}};
-  } else {
-    return map_pack<Mask<T, L>>(
-        [](auto x, auto y) __attribute__((always_inline)) { return x > y; }, a, b);
-  }
-}
-template <class T, int L>
-[[gnu::always_inline]] inline Mask<T, L> operator<(Pack<T, L> a, Pack<T, L> b) {
-  return b > a;
-}
-template <class T, int L>
-[[gnu::always_inline]] inline Mask<T, L> equal(Pack<T, L> a, Pack<T, L> b) {
-  if constexpr (L == 1) {
-    return {a.v == b.v ? IntegerOf<T>{-1} : IntegerOf<T>{0}};
-  } else {
-    return map_pack<Mask<T, L>>(
-        [](auto x, auto y) __attribute__((always_inline)) { return x == y; }, a, b);
-  }
-}
-/// a where the mask is set, b elsewhere.
-template <class I, class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> select(Pack<I, L> mask, Pack<T, L> a, Pack<T, L> b) {
-  static_assert(sizeof(I) == sizeof(T));
-  return map_pack<Pack<T, L>>(
-      [](auto m, auto x, auto y) __attribute__((always_inline)) { return m ? x : y; }, mask, a, b);
-}
-/// The same bits as another type of the same size.
-template <class U, class T, int L>
-[[gnu::always_inline]] inline Pack<U, L> bits(Pack<T, L> a) {
-  static_assert(sizeof(U) == sizeof(T));
-  if constexpr (L == 1) {
-    return {std::bit_cast<U>(a.v)};
-  } else {
-    return map_pack<Pack<U, L>>(
-        [](auto x) __attribute__((always_inline)) { return (typename VectorOf<U>::type)x; }, a);
-  }
-}
-/// The values converted to another type of the same size; float to integer truncates.
-template <class U, class T, int L>
-[[gnu::always_inline]] inline Pack<U, L> convert(Pack<T, L> a) {
-  static_assert(sizeof(U) == sizeof(T));
-  if constexpr (L == 1) {
-    return {static_cast<U>(a.v)};
-  } else {
-    return map_pack<Pack<U, L>>(
-        [](auto x) __attribute__((always_inline)) { return __builtin_convertvector(x, typename VectorOf<U>::type); },
-        a);
-  }
-}
-template <class I, int L>
-[[gnu::always_inline]] inline Pack<I, L> operator&(Pack<I, L> a, Pack<I, L> b) {
-  return map_pack<Pack<I, L>>(
-      [](auto x, auto y) __attribute__((always_inline)) { return x & y; }, a, b);
-}
-template <class I, int L>
-[[gnu::always_inline]] inline Pack<I, L> operator|(Pack<I, L> a, Pack<I, L> b) {
-  return map_pack<Pack<I, L>>(
-      [](auto x, auto y) __attribute__((always_inline)) { return x | y; }, a, b);
-}
-template <class I, int L>
-[[gnu::always_inline]] inline Pack<I, L> operator^(Pack<I, L> a, Pack<I, L> b) {
-  return map_pack<Pack<I, L>>(
-      [](auto x, auto y) __attribute__((always_inline)) { return x ^ y; }, a, b);
-}
-template <class I, int L>
-[[gnu::always_inline]] inline Pack<I, L> operator<<(Pack<I, L> a, int n) {
-  return map_pack<Pack<I, L>>(
-      [n](auto x) __attribute__((always_inline)) { return x << n; }, a);
-}
-template <class I, int L>
-[[gnu::always_inline]] inline Pack<I, L> operator>>(Pack<I, L> a, int n) {
-  return map_pack<Pack<I, L>>(
-      [n](auto x) __attribute__((always_inline)) { return x >> n; }, a);
-}
-
-/// |a|
-template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> abs(Pack<T, L> a) {
-  using I = IntegerOf<T>;
-  return bits<T>(bits<I>(a) & Pack<I, L>::broadcast(std::numeric_limits<I>::max()));
-}
-/// +1, -1, or 0 where a is 0 or NaN.
-template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> sign(Pack<T, L> a) {
-  const auto zero = Pack<T, L>::broadcast(T{0});
-  const auto one = Pack<T, L>::broadcast(T{1});
-  return select(a > zero, one, select(zero > a, -one, zero));
-}
 /// Sum over the lanes, in an order that no register width changes: halves are added until one lane is left.
 template <class T, int L>
 [[gnu::always_inline]] inline T sum_lanes(Pack<T, L> a) {
@@ -292,4 +173,27 @@ template <class F, class T, int L>
     v[i] = f(v[i]);
   }
   return Pack<T, L>::load(v);
+}
+
+/// Whether all lanes of a mask are set.
+template <class I, int L>
+[[gnu::always_inline]] inline bool all_set(Pack<I, L> mask) {
+  alignas(64) I v[L];
+  mask.store(v);
+  I all = -1;
+  for (int i = 0; i < L; ++i) {
+    all &= v[i];
+  }
+  return all != 0;
+}
+/// Whether any lane of a mask is set.
+template <class I, int L>
+inline bool any_lane(Pack<I, L> mask) {
+  alignas(64) I v[L];
+  mask.store(v);
+  I all = 0;
+  for (int i = 0; i < L; ++i) {
+    all |= v[i];
+  }
+  return all != 0;
 }

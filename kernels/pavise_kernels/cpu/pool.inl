@@ -17,7 +17,7 @@ struct PoolTarget {
 struct PoolRange {
   std::int64_t first, last;
 };
-inline PoolRange pool_range(std::int64_t start, std::int64_t in, std::int64_t kernel, std::int64_t dilation) {
+PAVISE_LANES PoolRange pool_range(std::int64_t start, std::int64_t in, std::int64_t kernel, std::int64_t dilation) {
   const std::int64_t first = start < 0 ? (-start + dilation - 1) / dilation : 0;
   const std::int64_t last = start < in ? std::min(kernel, (in - start + dilation - 1) / dilation) : 0;
   return {first, std::max(first, last)};
@@ -26,7 +26,7 @@ inline PoolRange pool_range(std::int64_t start, std::int64_t in, std::int64_t ke
 /// Calls body(K, y range, x range, place of the window's origin, place of the output) for each window of one channel,
 /// where K is the unrolled extent of a whole window, or 0. Places are in elements and relative to the channel.
 template <class Body>
-[[gnu::always_inline]] inline void each_window(const ConvGeometry& g, std::int64_t oy, const Body& body) {
+PAVISE_INLINE void each_window(const ConvGeometry& g, std::int64_t oy, const Body& body) {
   const std::int64_t y0 = oy * g.stride - g.padding;
   const PoolRange y = pool_range(y0, g.in_height, g.kernel_height, g.dilation);
   const bool square = g.kernel_height == g.kernel_width && y.last - y.first == g.kernel_height;
@@ -48,7 +48,7 @@ template <class Body>
 
 /// Calls f(element relative to the window's origin) for each position of a window, in row-major order.
 template <int K, class F>
-[[gnu::always_inline]] inline void each_position(const ConvGeometry& g, PoolRange y, PoolRange x, const F& f) {
+PAVISE_INLINE void each_position(const ConvGeometry& g, PoolRange y, PoolRange x, const F& f) {
   const std::int64_t row = g.dilation * g.in_width;
   if constexpr (K > 0) {
 #pragma GCC unroll 3
@@ -68,23 +68,12 @@ template <int K, class F>
 }
 
 template <class T, int L>
-[[gnu::always_inline]] inline Mask<T, L> is_nan(Pack<T, L> a) {
+PAVISE_INLINE Mask<T, L> is_nan(Pack<T, L> a) {
   return equal(a, a) ^ Mask<T, L>::broadcast(-1);
 }
 
-template <class I, int L>
-inline bool any_lane(Pack<I, L> mask) {
-  alignas(64) I v[L];
-  mask.store(v);
-  I all = 0;
-  for (int i = 0; i < L; ++i) {
-    all |= v[i];
-  }
-  return all != 0;
-}
-
 template <class T, int L>
-inline void max_pool_lanes(const ConvGeometry& g, const T* in, T* out) {
+PAVISE_LANES void max_pool_lanes(const ConvGeometry& g, const T* in, T* out) {
   using P = Pack<T, L>;
   const std::int64_t in_channel = g.in_height * g.in_width * L;
   const std::int64_t out_channel = g.out_height * g.out_width * L;
@@ -106,12 +95,12 @@ inline void max_pool_lanes(const ConvGeometry& g, const T* in, T* out) {
 }
 
 /// Whether no element of the input is in two windows.
-inline bool windows_are_apart(const ConvGeometry& g) {
+PAVISE_LANES bool windows_are_apart(const ConvGeometry& g) {
   return (g.stride > g.dilation * (g.kernel_height - 1) || g.out_height == 1) &&
          (g.stride > g.dilation * (g.kernel_width - 1) || g.out_width == 1);
 }
 /// Whether, besides, every element is in one.
-inline bool windows_cover(const ConvGeometry& g) {
+PAVISE_LANES bool windows_cover(const ConvGeometry& g) {
   const auto covers = [&](std::int64_t in, std::int64_t kernel, std::int64_t out) {
     return (g.dilation == 1 || kernel == 1) &&
            (out == 1 ? kernel - g.padding >= in : kernel == g.stride && out * g.stride - g.padding >= in);
@@ -119,16 +108,23 @@ inline bool windows_cover(const ConvGeometry& g) {
   return covers(g.in_height, g.kernel_height, g.out_height) && covers(g.in_width, g.kernel_width, g.out_width);
 }
 
+template <class T, int L>
+PAVISE_LANES void fill_zeros(T* x, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; i += L) {
+    Pack<T, L>::broadcast(T{0}).store(x + i);
+  }
+}
+
 /// Rows where a window's maximum is NaN: the derivative goes to the window's last NaN (as in PyTorch).
 template <class T, int L>
-inline void max_pool_backward_nan(const ConvGeometry& g, std::int64_t oy, const T* in, const T* out, const T* dy,
-                                  T* dx) {
+PAVISE_LANES void max_pool_backward_nan(const ConvGeometry& g, std::int64_t oy, const T* in, const T* out, const T* dy,
+                                        T* dx) {
   for (std::int64_t ox = 0; ox < g.out_width; ++ox) {
     const std::int64_t y0 = oy * g.stride - g.padding;
     const std::int64_t x0 = ox * g.stride - g.padding;
     const PoolRange y = pool_range(y0, g.in_height, g.kernel_height, g.dilation);
     const PoolRange x = pool_range(x0, g.in_width, g.kernel_width, g.dilation);
-    for (int lane = 0; lane < L; ++lane) {
+    for (int lane = first_lane<L>(); lane < end_lane<L>(); ++lane) {
       const std::int64_t to = (oy * g.out_width + ox) * L + lane;
       if (out[to] == out[to]) {
         continue;
@@ -146,8 +142,8 @@ inline void max_pool_backward_nan(const ConvGeometry& g, std::int64_t oy, const 
 }
 
 template <class T, int L>
-inline void max_pool_backward_lanes(const ConvGeometry& g, const T* in, const T* out, const T* dy,
-                                    const PoolTarget<T>& target) {
+PAVISE_LANES void max_pool_backward_lanes(const ConvGeometry& g, const T* in, const T* out, const T* dy,
+                                          const PoolTarget<T>& target) {
   using P = Pack<T, L>;
   using M = Mask<T, L>;
   const P zero = P::broadcast(T{0});
@@ -159,7 +155,7 @@ inline void max_pool_backward_lanes(const ConvGeometry& g, const T* in, const T*
   for (std::int64_t c = 0; c < g.in_channels;
        ++c, in += in_channel, dx += in_channel, out += out_channel, dy += out_channel) {
     if (clear) {
-      std::memset(static_cast<void*>(dx), 0, static_cast<std::size_t>(in_channel) * sizeof(T));
+      fill_zeros<T, L>(dx, in_channel);
     }
     for (std::int64_t oy = 0; oy < g.out_height; ++oy) {
       M nan = M::broadcast(0);
@@ -189,13 +185,13 @@ inline void max_pool_backward_lanes(const ConvGeometry& g, const T* in, const T*
 }
 
 /// Elements that the mean of a window is taken over.
-inline std::int64_t pool_count(const ConvGeometry& g, PoolRange y, PoolRange x, bool include_padding) {
+PAVISE_LANES std::int64_t pool_count(const ConvGeometry& g, PoolRange y, PoolRange x, bool include_padding) {
   return include_padding ? g.kernel_height * g.kernel_width
                          : std::max<std::int64_t>(1, (y.last - y.first) * (x.last - x.first));
 }
 
 template <class T, int L>
-inline void avg_pool_lanes(const ConvGeometry& g, bool include_padding, const T* in, T* out) {
+PAVISE_LANES void avg_pool_lanes(const ConvGeometry& g, bool include_padding, const T* in, T* out) {
   using P = Pack<T, L>;
   const std::int64_t in_channel = g.in_height * g.in_width * L;
   const std::int64_t out_channel = g.out_height * g.out_width * L;
@@ -215,8 +211,8 @@ inline void avg_pool_lanes(const ConvGeometry& g, bool include_padding, const T*
 }
 
 template <class T, int L>
-inline void avg_pool_backward_lanes(const ConvGeometry& g, bool include_padding, const T* dy,
-                                    const PoolTarget<T>& target) {
+PAVISE_LANES void avg_pool_backward_lanes(const ConvGeometry& g, bool include_padding, const T* dy,
+                                          const PoolTarget<T>& target) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
   const std::int64_t in_channel = g.in_height * g.in_width * L;
@@ -227,7 +223,7 @@ inline void avg_pool_backward_lanes(const ConvGeometry& g, bool include_padding,
   const T* mask = target.mask;
   for (std::int64_t c = 0; c < g.in_channels; ++c, dx += in_channel, dy += out_channel) {
     if (clear) {
-      std::memset(static_cast<void*>(dx), 0, static_cast<std::size_t>(in_channel) * sizeof(T));
+      fill_zeros<T, L>(dx, in_channel);
     }
     for (std::int64_t oy = 0; oy < g.out_height; ++oy) {
       each_window(

@@ -3,9 +3,9 @@
 // word e mod 4 of block floor(e/4) of the image's own sequence (core/philox.hpp), whichever lane the image is in.
 
 template <int L>
-[[gnu::always_inline]] inline void multiply_wide(Pack<std::uint32_t, L> a, std::uint32_t b,
-                                                 Pack<std::uint32_t, L>& high, Pack<std::uint32_t, L>& low) {
-  if constexpr (L == 1) {
+PAVISE_INLINE void multiply_wide(Pack<std::uint32_t, L> a, std::uint32_t b, Pack<std::uint32_t, L>& high,
+                                 Pack<std::uint32_t, L>& low) {
+  if constexpr (kOneElement<L>) {
     const std::uint64_t p = std::uint64_t{a.v} * b;
     high.v = static_cast<std::uint32_t>(p >> 32);
     low.v = static_cast<std::uint32_t>(p);
@@ -19,7 +19,7 @@ template <int L>
 
 /// Ten rounds of Philox4x32 on the counters c, in place.
 template <int L>
-[[gnu::always_inline]] inline void philox(Pack<std::uint32_t, L> (&c)[4], std::uint64_t seed) {
+PAVISE_INLINE void philox(Pack<std::uint32_t, L> (&c)[4], std::uint64_t seed) {
   using U = Pack<std::uint32_t, L>;
   std::uint32_t k0 = static_cast<std::uint32_t>(seed);
   std::uint32_t k1 = static_cast<std::uint32_t>(seed >> 32);
@@ -38,15 +38,15 @@ template <int L>
 
 /// Uniform in (0,1): the centre of one of 2^23 cells, so that a float holds it exactly and neither end occurs.
 template <int L>
-[[gnu::always_inline]] inline Pack<float, L> unit_interval(Pack<std::uint32_t, L> word) {
+PAVISE_INLINE Pack<float, L> unit_interval(Pack<std::uint32_t, L> word) {
   const auto cell = convert<float>(bits<std::int32_t>(word >> 9));
   return fma(cell, 0x1p-23f, Pack<float, L>::broadcast(0x1p-24f));
 }
 
 /// Two independent standard normals from two words (Box and Muller, 1958).
 template <int L>
-[[gnu::always_inline]] inline void box_muller(Pack<std::uint32_t, L> a, Pack<std::uint32_t, L> b, Pack<float, L>& n0,
-                                              Pack<float, L>& n1) {
+PAVISE_INLINE void box_muller(Pack<std::uint32_t, L> a, Pack<std::uint32_t, L> b, Pack<float, L>& n0,
+                              Pack<float, L>& n1) {
   const auto radius = sqrt(Pack<float, L>::broadcast(-2.0f) * log(unit_interval<L>(a)));
   Pack<float, L> c, s;
   cos_sin_turn<L>(b, c, s);
@@ -54,25 +54,13 @@ template <int L>
   n1 = radius * s;
 }
 
-template <class T, int L>
-[[gnu::always_inline]] inline void store_as(Pack<float, L> value, T* out) {
-  if constexpr (std::is_same_v<T, float>) {
-    value.store(out);
-  } else {
-    alignas(64) float v[L];
-    value.store(v);
-    for (int i = 0; i < L; ++i) {
-      out[i] = static_cast<T>(v[i]);
-    }
-  }
-}
-
+/// Elements [first, n) of out[n][L]; `first` is a multiple of 4.
 template <class T, int L, Distribution D>
-inline void random_lanes(T* out, std::int64_t n, const LaneKeys& keys) {
+PAVISE_LANES void random_lanes(T* out, std::int64_t first, std::int64_t n, const LaneKeys& keys) {
   using U = Pack<std::uint32_t, L>;
   const U image = U::load(keys.image);
   const U tag = (U::load(keys.restart) << 16) ^ U::broadcast(keys.purpose);
-  for (std::int64_t e = 0; e < n; e += 4) {
+  for (std::int64_t e = first; e < n; e += 4) {
     U c[4] = {U::broadcast(static_cast<std::uint32_t>(e / 4)), image, U::broadcast(keys.iteration), tag};
     philox<L>(c, keys.seed);
     Pack<float, L> value[4];
@@ -85,7 +73,7 @@ inline void random_lanes(T* out, std::int64_t n, const LaneKeys& keys) {
       box_muller<L>(c[2], c[3], value[2], value[3]);
     }
     for (int i = 0; i < 4 && e + i < n; ++i) {
-      store_as<T, L>(value[i], out + (e + i) * L);
+      value[i].store_to(out + (e + i) * L);
     }
   }
 }
@@ -93,34 +81,11 @@ inline void random_lanes(T* out, std::int64_t n, const LaneKeys& keys) {
 /// out[n][lanes]: uniform in (0,1), or standard normal.
 template <class T>
 void random_uniform(Tag, T* out, std::int64_t n, int lanes, const LaneKeys& keys) {
-  lanes == 16 ? random_lanes<T, 16, Distribution::uniform>(out, n, keys)
-              : random_lanes<T, 1, Distribution::uniform>(out, n, keys);
+  lanes == 16 ? random_lanes<T, 16, Distribution::uniform>(out, 0, n, keys)
+              : random_lanes<T, 1, Distribution::uniform>(out, 0, n, keys);
 }
 template <class T>
 void random_normal(Tag, T* out, std::int64_t n, int lanes, const LaneKeys& keys) {
-  lanes == 16 ? random_lanes<T, 16, Distribution::normal>(out, n, keys)
-              : random_lanes<T, 1, Distribution::normal>(out, n, keys);
-}
-
-/// Standard normals for a dense array: 64 values for every 16 blocks; value 16 j + i of a chunk is number j of block i.
-/// `first_block` is a multiple of 16, n of 64.
-template <class T>
-void fill_normal(Tag, T* out, std::int64_t n, std::uint64_t seed, const std::uint32_t (&counter)[4],
-                 std::uint32_t first_block) {
-  using U = Pack<std::uint32_t, 16>;
-  alignas(64) std::uint32_t index[16];
-  for (std::uint32_t i = 0; i < 16; ++i) {
-    index[i] = i;
-  }
-  for (std::int64_t at = 0; at < n; at += 64) {
-    U c[4] = {U::load(index) + U::broadcast(first_block + static_cast<std::uint32_t>(at / 4)), U::broadcast(counter[1]),
-              U::broadcast(counter[2]), U::broadcast(counter[3])};
-    philox<16>(c, seed);
-    Pack<float, 16> value[4];
-    box_muller<16>(c[0], c[1], value[0], value[1]);
-    box_muller<16>(c[2], c[3], value[2], value[3]);
-    for (int i = 0; i < 4; ++i) {
-      store_as<T, 16>(value[i], out + at + 16 * i);
-    }
-  }
+  lanes == 16 ? random_lanes<T, 16, Distribution::normal>(out, 0, n, keys)
+              : random_lanes<T, 1, Distribution::normal>(out, 0, n, keys);
 }

@@ -5,7 +5,7 @@
 // Oracle: the plain loops of tests/autodiff/reduce_test.cpp.
 
 template <class T, int L>
-inline Pack<T, L> sum_elements(const StridedLoop& reduced, const T* x) {
+PAVISE_LANES Pack<T, L> sum_elements(const StridedLoop& reduced, const T* x) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
   P part[4] = {zero, zero, zero, zero};
@@ -30,12 +30,12 @@ inline Pack<T, L> sum_elements(const StridedLoop& reduced, const T* x) {
 
 /// Where x displaces m: larger (smaller), or NaN.
 template <Reduction R, class T, int L>
-[[gnu::always_inline]] inline Mask<T, L> displaces(Pack<T, L> x, Pack<T, L> m) {
+PAVISE_INLINE Mask<T, L> displaces(Pack<T, L> x, Pack<T, L> m) {
   return (R == Reduction::max ? x > m : m > x) | (equal(x, x) ^ Mask<T, L>::broadcast(-1));
 }
 
 template <Reduction R, class T, int L>
-inline Pack<T, L> extreme_element(const StridedLoop& reduced, const T* x) {
+PAVISE_LANES Pack<T, L> extreme_element(const StridedLoop& reduced, const T* x) {
   using P = Pack<T, L>;
   P m = P::load(x);
   each_row(
@@ -49,7 +49,7 @@ inline Pack<T, L> extreme_element(const StridedLoop& reduced, const T* x) {
 }
 
 template <Reduction R, class T, int L>
-inline void reduce_forward_lanes(const StridedLoop& kept, const StridedLoop& reduced, const T* x, T* y, T scale) {
+PAVISE_LANES void reduce_forward_lanes(const StridedLoop& kept, const StridedLoop& reduced, const T* x, T* y, T scale) {
   each_row(kept, {0, 0, 0}, [&](const std::int64_t(&row)[3]) {
     for (std::int64_t i = 0; i < kept.inner(); ++i) {
       const T* from = x + (row[0] + i * kept.inner_stride(0)) * L;
@@ -64,8 +64,8 @@ inline void reduce_forward_lanes(const StridedLoop& kept, const StridedLoop& red
 }
 
 template <Reduction R, class T, int L>
-inline void reduce_backward_lanes(const StridedLoop& kept, const StridedLoop& reduced, const T* x, const T* y,
-                                  const T* dy, T* dx, T scale, bool accumulate) {
+PAVISE_LANES void reduce_backward_lanes(const StridedLoop& kept, const StridedLoop& reduced, const T* x, const T* y,
+                                        const T* dy, T* dx, T scale, bool accumulate) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
   each_row(kept, {0, 0, 0}, [&](const std::int64_t(&row)[3]) {

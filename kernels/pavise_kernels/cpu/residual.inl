@@ -4,7 +4,7 @@
 // tests/nn/layers_test.cpp.
 
 template <class T, int L>
-inline void add_values_lanes(const T* a, const T* b, T* y, std::int64_t n, bool relu) {
+PAVISE_LANES void add_values_lanes(const T* a, const T* b, T* y, std::int64_t n, bool relu) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
   for (std::int64_t i = 0; i + L <= n; i += L) {
@@ -22,7 +22,7 @@ void add_values(Tag, const T* a, const T* b, T* y, std::int64_t n, bool relu) {
 }
 
 template <class T, int L>
-inline void pass_gradient_lanes(const T* dy, T* dx, std::int64_t n, bool accumulate, const T* mask) {
+PAVISE_LANES void pass_gradient_lanes(const T* dy, T* dx, std::int64_t n, bool accumulate, const T* mask) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
   for (std::int64_t i = 0; i + L <= n; i += L) {

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+// Random numbers straight into groups: a lane's number is a function of its key and the element, so a thread starts
+// anywhere in its image's sequence. Oracle: kernels::random_uniform and random_normal, bit for bit.
+#include "pavise_kernels/cuda/elements.cuh"
+
+namespace pavise::kernels::cuda {
+
+namespace {
+
+/// Elements that a warp draws in one go: two blocks of Philox.
+constexpr std::int64_t kDraws = 8;
+
+/// The keys of group g.
+__device__ __forceinline__ LaneKeys keys_of(LaneKeys keys, std::int64_t g) {
+  keys.image += g * 32;
+  keys.restart += g * 32;
+  return keys;
+}
+
+template <Distribution D>
+struct Draw {
+  float* out;
+  std::int64_t n;
+  LaneKeys keys;
+  __device__ void operator()(std::int64_t g, std::int64_t part) const {
+    const std::int64_t first = part * kDraws;
+    random_lanes<float, 32, D>(out + g * n * 32, first, n < first + kDraws ? n : first + kDraws, keys_of(keys, g));
+  }
+};
+
+/// x + sigma * noise, rounded after the product and after the sum, as scale_values and the sum of two values are.
+struct AddNoise {
+  const float* x;
+  std::int64_t x_step;
+  float sigma;
+  float* out;
+  std::int64_t n;
+  LaneKeys keys;
+  __device__ void operator()(std::int64_t g, std::int64_t part) const {
+    const std::int64_t first = part * kDraws;
+    const std::int64_t last = n < first + kDraws ? n : first + kDraws;
+    float* to = out + g * n * 32;
+    random_lanes<float, 32, Distribution::normal>(to, first, last, keys_of(keys, g));
+    for (std::int64_t i = first; i < last; ++i) {
+      using P = Pack<float, 32>;
+      (P::load(x + g * x_step + i * 32) + P::load(to + i * 32) * P::broadcast(sigma)).store(to + i * 32);
+    }
+  }
+};
+
+}  // namespace
+
+void fill_random(Table& t) {
+  t.random_lanes = [](Stream stream, Distribution d, float* out, std::int64_t n, std::int64_t groups,
+                      const LaneKeys& keys) {
+    const std::int64_t parts = (n + kDraws - 1) / kDraws;
+    if (d == Distribution::uniform) {
+      each_warp(stream, "random_uniform", groups, parts, Draw<Distribution::uniform>{out, n, keys});
+    } else {
+      each_warp(stream, "random_normal", groups, parts, Draw<Distribution::normal>{out, n, keys});
+    }
+  };
+  t.add_noise = [](Stream stream, const float* x, std::int64_t x_step, float sigma, float* out, std::int64_t n,
+                   std::int64_t groups, const LaneKeys& keys) {
+    each_warp(stream, "add_noise", groups, (n + kDraws - 1) / kDraws, AddNoise{x, x_step, sigma, out, n, keys});
+  };
+}
+
+}  // namespace pavise::kernels::cuda

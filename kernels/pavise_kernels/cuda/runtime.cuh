@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+// What every CUDA file starts from: the execution model, launches, errors. nvcc compiles the kernels for GPUs; a plain
+// C++ compiler compiles the same sources against host_model.cuh, which plays the model, so that their logic is tested on
+// machines without a GPU.
+#pragma once
+
+#ifdef __CUDACC__
+#include <cuda_runtime.h>
+#define PAVISE_UNROLL _Pragma("unroll")
+#else
+#include "pavise_kernels/cuda/host_model.cuh"
+#endif
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <string>
+#include <utility>
+
+#include "pavise/core/error.hpp"
+#include "pavise_kernels/cuda/table.hpp"
+
+namespace pavise::kernels::cuda {
+
+#ifdef __CUDACC__
+inline cudaStream_t native(Stream s) { return static_cast<cudaStream_t>(s); }
+
+/// Throws DeviceError for anything but success; an error that does not break the device is cleared.
+inline void check(cudaError_t status, const char* what) {
+  if (status != cudaSuccess) {
+    (void)cudaGetLastError();
+    throw DeviceError(concat("cuda: ", what, ": ", cudaGetErrorString(status)));
+  }
+}
+
+/// Queues kernel<<<blocks, threads, shared>>>(arguments...).
+template <class... Parameters, class... Arguments>
+void launch(Stream stream, const char* name, void (*kernel)(Parameters...), dim3 blocks, unsigned threads,
+            std::size_t shared, const Arguments&... arguments) {
+  if (blocks.x == 0 || blocks.y == 0 || blocks.z == 0) {
+    return;
+  }
+  kernel<<<blocks, threads, shared, native(stream)>>>(static_cast<Parameters>(arguments)...);
+  check(cudaGetLastError(), name);
+}
+
+/// Copies 16 bytes to shared memory in the background; both addresses are multiples of 16.
+__device__ __forceinline__ void copy_async(void* to_shared, const void* from) {
+  const auto to = static_cast<unsigned>(__cvta_generic_to_shared(to_shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(to), "l"(from) : "memory");
+}
+/// Ends a batch of copies.
+__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
+/// Waits until at most `Left` batches are under way.
+template <int Left>
+__device__ __forceinline__ void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;\n" ::"n"(Left) : "memory");
+}
+/// The block's dynamic shared memory.
+__device__ __forceinline__ float* dynamic_shared() {
+  extern __shared__ float4 pavise_dynamic_shared[];
+  return reinterpret_cast<float*>(pavise_dynamic_shared);
+}
+#endif
+
+/// Lane and warp of the calling thread.
+__device__ __forceinline__ int lane_id() { return static_cast<int>(threadIdx.x % 32); }
+__device__ __forceinline__ int warp_id() { return static_cast<int>(threadIdx.x / 32); }
+
+/// Number of this thread, and of all threads, along x of the grid.
+__device__ __forceinline__ std::int64_t thread_index() {
+  return static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+}
+__device__ __forceinline__ std::int64_t thread_total() { return static_cast<std::int64_t>(gridDim.x) * blockDim.x; }
+
+/// Threads of a block, for kernels without a reason for another number.
+inline constexpr unsigned kThreads = 256;
+/// The same where there is one thread for an image: so few that they spread over the multiprocessors.
+inline constexpr unsigned kFewThreads = 64;
+
+/// Blocks that give every one of n elements a thread, or enough threads for a loop over them.
+inline dim3 blocks_for(std::int64_t n, std::int64_t threads = kThreads) {
+  return dim3(static_cast<unsigned>(std::min<std::int64_t>((n + threads - 1) / threads, 1 << 20)));
+}
+
+// Each file of kernels fills its part of the table.
+void fill_runtime(Table&);
+void fill_gather_gemm(Table&);
+void fill_weight_gradient(Table&);
+void fill_optimizer(Table&);
+void fill_loss(Table&);
+void fill_count(Table&);
+void fill_attack_step(Table&);
+void fill_random(Table&);
+void fill_elementwise(Table&);
+void fill_pool(Table&);
+void fill_norm(Table&);
+void fill_winograd(Table&);
+void fill_measure(Table&);
+
+}  // namespace pavise::kernels::cuda

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT
+// What the CUDA kernels offer to code that knows nothing of CUDA: one table of functions, which the compiled library
+// `pavise_cuda` puts into place when the program starts. A program without that library finds no table; no header
+// changes with it.
+//
+// On a GPU lanes are threads: values are [group][C][H][W][32] and a warp is 32 images. Every function queues work on a
+// stream and returns; pointers are the device's. A lane's arithmetic is that of a CPU lane, in the same order, so that
+// an image gets the same bits on both; sums over images (gradients of weights) have an order of their own, said there.
+// Functions throw DeviceError where the device refuses, and leave it usable.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "pavise_kernels/cpu/gather_plan.hpp"
+#include "pavise_kernels/cpu/lane_keys.hpp"
+#include "pavise_kernels/cpu/strided.hpp"
+#include "pavise_kernels/cpu/winograd_plan.hpp"
+
+namespace pavise::kernels::cuda {
+
+/// Lanes of a group on a GPU: the threads of a warp.
+inline constexpr int kLanes = 32;
+
+/// A queue of work of one device (a cudaStream_t); null is the device's default one.
+using Stream = void*;
+/// Work recorded once, to be launched as a whole (a cudaGraphExec_t).
+using Graph = void*;
+
+/// A plan and its packed weights on a device; see Table::make_operator.
+struct Operator;
+
+struct DeviceInfo {
+  char name[256];
+  int major, minor;  ///< compute capability
+  int multiprocessors;
+  std::size_t memory;  ///< bytes
+};
+
+/// A step of a gradient attack, as kernels::linf_step and l2_step.
+struct AttackStep {
+  int norm;  ///< 0 is Linf, 2 is L2
+  float alpha, epsilon, low, high;
+};
+
+/// The state of Adam's step, as kernels::adam_update.
+struct AdamStep {
+  float rate, root, share1, share2, epsilon, decay, keep, scale;
+};
+
+/// The state of a step of gradient descent, as kernels::sgd_update.
+struct SgdStep {
+  float rate, momentum, decay, scale;
+  bool nesterov;
+};
+
+/// Statistics and parameters of a normalised channel: y = (x - mean) * scale + shift.
+struct ChannelFactors {
+  const float* mean;
+  const float* scale;
+  const float* shift;
+};
+
+struct Table {
+  // --- devices, memory, streams
+
+  int (*device_count)();
+  DeviceInfo (*device_info)(int device);
+  void (*set_device)(int device);
+  Stream (*make_stream)();
+  void (*destroy_stream)(Stream);
+  void (*synchronize)(Stream);
+  /// From the device's caching pool, in the order of the stream; null for 0 bytes. Too much is a DeviceError that names
+  /// the sizes.
+  void* (*allocate)(std::size_t bytes, Stream);
+  void (*release)(void*, Stream);
+  /// Memory of the host that copies overlap with work from (pinned).
+  void* (*allocate_host)(std::size_t bytes);
+  void (*release_host)(void*);
+  void (*copy_to_device)(void* to, const void* from, std::size_t bytes, Stream);
+  void (*copy_to_host)(void* to, const void* from, std::size_t bytes, Stream);
+  void (*copy)(void* to, const void* from, std::size_t bytes, Stream);
+  void (*fill_bytes)(void* to, int value, std::size_t bytes, Stream);
+  /// Between the two the stream records what is queued instead of doing it.
+  void (*begin_graph)(Stream);
+  Graph (*end_graph)(Stream);
+  void (*launch_graph)(Graph, Stream);
+  void (*destroy_graph)(Graph);
+
+  // --- convolutions and fully connected layers: gather_gemm, both ways
+
+  Operator* (*make_operator)(const GatherPlan&);
+  void (*destroy_operator)(Operator*);
+  /// Packs the layer's weights (as the layer stores them, on the device). After each update of them.
+  void (*pack_operator)(Stream, Operator*, const float* weight);
+  /// out = operator(in) for every group, with the epilogue of kernels::gather_gemm.
+  void (*apply_operator)(Stream, const Operator*, const float* in, float* out, const Epilogue<float>&,
+                         std::int64_t groups);
+  /// The same with register tiles of `rows` x `points` (one of operator_tiles): the bits do not depend on it. For tests
+  /// and measurements.
+  void (*apply_operator_tiled)(Stream, const Operator*, const float* in, float* out, const Epilogue<float>&,
+                               std::int64_t groups, int rows, int points);
+  /// Tile number `i`, as rows * 100 + points; 0 behind the last.
+  int (*operator_tiles)(int i);
+
+  // --- what crosses the batch. A sum over images runs, for each lane, over the groups of a slice in turn (a number of
+  // --- groups that the layer's shape alone decides) and over the positions of each; lanes are then added by halves;
+  // --- then slices in turn, and the result is added to what is there. Lanes behind the last image must hold zero
+  // --- gradients.
+
+  /// Elements of scratch memory that the functions below need.
+  std::int64_t (*conv_weight_gradient_scratch)(const ConvGeometry&, std::int64_t groups);
+  std::int64_t (*linear_weight_gradient_scratch)(std::int64_t rows, std::int64_t columns, std::int64_t groups);
+  std::int64_t (*bias_gradient_scratch)(std::int64_t channels, std::int64_t positions, std::int64_t groups);
+  /// dw += the weight gradient of a convolution.
+  void (*conv_weight_gradient)(Stream, const ConvGeometry&, const float* x, const float* dy, float* dw, float* scratch,
+                               std::int64_t groups);
+  /// dw (rows, columns) += dy x^T
+  void (*linear_weight_gradient)(Stream, std::int64_t rows, std::int64_t columns, const float* x, const float* dy,
+                                 float* dw, float* scratch, std::int64_t groups);
+  /// db[c] += the sum of dy (channels, positions)
+  void (*bias_gradient)(Stream, std::int64_t channels, std::int64_t positions, const float* dy, float* db,
+                        float* scratch, std::int64_t groups);
+  void (*sgd_update)(Stream, float* value, const float* gradient, float* velocity, std::int64_t n, const SgdStep&);
+  void (*adam_update)(Stream, float* value, const float* gradient, float* first, float* second, std::int64_t n,
+                      const AdamStep&);
+
+  // --- losses and predictions; logits are [group][classes][32], labels and losses [group][32]
+
+  void (*cross_entropy_forward)(Stream, const float* z, const std::int32_t* labels, float* loss, float* saved,
+                                std::int64_t classes, float smoothing, float inverse_temperature, std::int64_t groups);
+  void (*cross_entropy_backward)(Stream, const float* saved, const std::int32_t* labels, const float* dloss, float* dz,
+                                 std::int64_t classes, float smoothing, float inverse_temperature, bool accumulate,
+                                 std::int64_t groups);
+  void (*margin_forward)(Stream, const float* z, const std::int32_t* labels, float* loss, std::int32_t* index,
+                         float* weight, std::int64_t classes, float other_factor, float own_factor, float bound,
+                         std::int64_t groups);
+  void (*dlr_forward)(Stream, const float* z, const std::int32_t* labels, const std::int32_t* targets, float* loss,
+                      std::int32_t* index, float* weight, std::int64_t classes, std::int64_t groups);
+  void (*sparse_backward)(Stream, const std::int32_t* index, const float* weight, const float* dloss, float* dz,
+                          std::int64_t classes, bool accumulate, std::int64_t groups);
+  void (*argmax)(Stream, const float* z, std::int32_t* out, std::int64_t classes, std::int64_t groups);
+  void (*softmax_forward)(Stream, bool log, const float* x, float* y, std::int64_t classes, std::int64_t inner,
+                          float inverse_temperature, std::int64_t groups);
+  void (*softmax_backward)(Stream, bool log, const float* y, const float* dy, float* dx, std::int64_t classes,
+                           std::int64_t inner, float inverse_temperature, bool accumulate, std::int64_t groups);
+  /// dloss[image] = 1 for the first `images` lanes, 0 behind them.
+  void (*seed_gradient)(Stream, float* dloss, std::int64_t images, std::int64_t groups);
+  /// count[0] += images (of the first `images`) whose class is their label.
+  void (*count_equal)(Stream, const std::int32_t* classes, const std::int32_t* labels, std::int64_t images,
+                      std::uint32_t* count);
+  /// votes[class] += the images of the first `images` that have that class: the counting of Monte-Carlo smoothing.
+  void (*count_votes)(Stream, const std::int32_t* classes, std::int64_t images, std::uint32_t* votes);
+  /// Where loss exceeds best_loss (or is NaN where best_loss is not), keeps it and the image: best-so-far.
+  void (*keep_best)(Stream, const float* x, const float* loss, float* best_x, float* best_loss, std::int64_t n,
+                    std::int64_t groups);
+
+  // --- attacks
+
+  /// x <- projection of x + step, as kernels::linf_step and l2_step; gradient may be null.
+  void (*attack_step)(Stream, float* x, const float* gradient, const float* center, std::int64_t n, std::int64_t groups,
+                      const AttackStep&);
+  /// x <- a random point of the ball. x: [group][n][32]; draws: room for [group][n + 2][32] in L2, else null. The keys'
+  /// image and restart are [group][32].
+  void (*random_start)(Stream, float* x, const float* center, std::int64_t n, std::int64_t groups, const AttackStep&,
+                       const LaneKeys&, float* draws);
+  void (*distance)(Stream, const float* x, const float* center, std::int64_t n, int norm, float* out,
+                   std::int64_t groups);
+
+  // --- random numbers
+
+  void (*random_lanes)(Stream, Distribution, float* out, std::int64_t n, std::int64_t groups, const LaneKeys&);
+  /// out = x + sigma * noise, where the noise is that of random_lanes. `x_step`: elements from one group's x to the
+  /// next (0: all groups see the same image group).
+  void (*add_noise)(Stream, const float* x, std::int64_t x_step, float sigma, float* out, std::int64_t n,
+                    std::int64_t groups, const LaneKeys&);
+
+  // --- element by element: n numbers wherever they are
+
+  void (*unary_forward)(Stream, Unary, const float* x, float* y, std::int64_t n, float a, float b);
+  void (*unary_backward)(Stream, Unary, const float* x, const float* y, const float* dy, float* dx, std::int64_t n,
+                         float a, float b, bool accumulate);
+  /// y = f(a, b) with NumPy's broadcasting; a step of 0 marks a shared operand (without lanes).
+  void (*binary_forward)(Stream, Binary, const StridedLoop&, const float* a, std::int64_t a_step, const float* b,
+                         std::int64_t b_step, float* y, std::int64_t groups);
+  /// d (+)= dy * df/d(operand 1 or 2) for operands of one shape, both with lanes.
+  void (*binary_backward)(Stream, Binary, int operand, const float* a, const float* b, const float* dy, float* d,
+                          std::int64_t n, bool accumulate);
+  void (*add_values)(Stream, const float* a, const float* b, float* y, std::int64_t n, bool relu);
+  void (*pass_gradient)(Stream, const float* dy, float* dx, std::int64_t n, bool accumulate, const float* mask);
+
+  // --- windows and channels
+
+  void (*max_pool)(Stream, const ConvGeometry&, const float* in, float* out, std::int64_t groups);
+  void (*max_pool_backward)(Stream, const ConvGeometry&, const float* in, const float* out, const float* dy, float* dx,
+                            bool accumulate, const float* mask, std::int64_t groups);
+  void (*avg_pool)(Stream, const ConvGeometry&, bool include_padding, const float* in, float* out, std::int64_t groups);
+  void (*avg_pool_backward)(Stream, const ConvGeometry&, bool include_padding, const float* dy, float* dx,
+                            bool accumulate, const float* mask, std::int64_t groups);
+  /// y = (x - mean) * scale + shift for each channel, and max(0, .) of it where asked for: batch normalisation in
+  /// evaluation mode.
+  void (*channel_affine)(Stream, const float* x, float* y, std::int64_t channels, std::int64_t positions,
+                         const ChannelFactors&, bool relu, std::int64_t groups);
+  /// dx (+)= scale * dy for each channel, 0 where the mask is not positive; 0 in lanes behind the last of `images`.
+  void (*channel_backward)(Stream, const float* dy, float* dx, std::int64_t channels, std::int64_t positions,
+                           const float* scale, bool accumulate, const float* mask, std::int64_t images,
+                           std::int64_t groups);
+  /// Winograd's convolution F(4x4, 3x3), as kernels::winograd_conv: the transforms around a grouped product.
+  void (*winograd_input)(Stream, const WinogradShape&, const float* in, float* v, std::int64_t groups);
+  void (*winograd_output)(Stream, const WinogradShape&, const float* m, float* out, const Epilogue<float>&,
+                          std::int64_t groups);
+
+  // --- measurements: the device's own ceilings
+
+  /// Queues a loop of fused multiply-adds on every multiprocessor; returns how many there are in it.
+  double (*measure_fma)(Stream, float* sink, int rounds);
+};
+
+/// The table, or null in a program without the kernels.
+inline constinit std::atomic<const Table*> table{nullptr};
+
+}  // namespace pavise::kernels::cuda

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: MIT
+// Derivatives with respect to weights: the sums that cross the batch. A warp owns a tile of 8 rows x 8 taps of the
+// result and a slice of the batch; each thread sums over its image, then the tile's 64 sums are added over the lanes by
+// halves (62 shuffles for all of them), and a second kernel adds the slices in order.
+//
+// The order of a sum depends on the layer's shape and the number of groups alone, never on the device: for each lane the
+// groups of a slice in turn and in each the positions in row-major order (those that fall outside the image are left
+// out); lanes l and l+16, then l+8, +4, +2, +1; slices in turn; and last what is there already. It is not the CPU's
+// order, which gives each lane all groups in one chain. Oracle: the same order in plain loops and the CPU's result within
+// rounding, tests/cuda/weight_gradient_checks.cpp.
+#include "pavise_kernels/cuda/runtime.cuh"
+
+namespace pavise::kernels::cuda {
+
+namespace {
+
+constexpr int kRows = 8;
+constexpr int kTaps = 8;
+constexpr int kWarps = 4;
+constexpr std::int64_t kSlicePositions = 64;  ///< at least so many positions of each image in a slice, if there are
+
+std::int64_t slice_groups(std::int64_t positions) {
+  return positions >= kSlicePositions ? 1 : (kSlicePositions + positions - 1) / std::max<std::int64_t>(1, positions);
+}
+std::int64_t slices_of(std::int64_t positions, std::int64_t groups) {
+  const std::int64_t each = slice_groups(positions);
+  return (groups + each - 1) / each;
+}
+
+struct Job {
+  const float* x;
+  const float* dy;
+  float* partial;               ///< [slice][channel group][rows][taps]
+  int channels, height, width;  ///< of the input, in a group of channels
+  int kernel_width, kernel;     ///< kernel: elements of it
+  int stride, padding, dilation;
+  int out_height, out_width;
+  int rows, taps;  ///< of a group of channels
+  int channel_groups, groups, slice;
+};
+
+/// Adds 64 sums over the lanes: afterwards v[0] and v[1] of a lane are the totals of sums 2*lane and 2*lane + 1.
+__device__ __forceinline__ void add_over_lanes(float (&v)[64]) {
+  PAVISE_UNROLL
+  for (int half = 32, distance = 16; half >= 2; half /= 2, distance /= 2) {
+    const bool upper = (lane_id() & distance) != 0;
+    PAVISE_UNROLL
+    for (int i = 0; i < 32; ++i) {
+      if (i < half) {
+        const float mine = upper ? v[i + half] : v[i];
+        const float given = upper ? v[i] : v[i + half];
+        v[i] = mine + __shfl_xor_sync(0xFFFFFFFFu, given, distance);
+      }
+    }
+  }
+}
+
+/// What the taps of a tile read, relative to the position's own corner.
+struct TileTaps {
+  int at[kTaps];  ///< element, times 32
+  short y[kTaps];
+  short x[kTaps];
+};
+
+/// sum[r][t] += dy[r] * x[t] at one position; `Border`: some taps may fall outside the image, and are left out.
+template <bool Border>
+__device__ __forceinline__ void add_position(const Job& job, const TileTaps& taps, const int (&row_at)[kRows],
+                                             const float* x, const float* dy, int y, int column,
+                                             float (&sum)[kRows * kTaps]) {
+  float d[kRows];
+  PAVISE_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    d[r] = dy[row_at[r]];
+  }
+  PAVISE_UNROLL
+  for (int t = 0; t < kTaps; ++t) {
+    if (Border && (static_cast<unsigned>(y + taps.y[t]) >= static_cast<unsigned>(job.height) ||
+                   static_cast<unsigned>(column + taps.x[t]) >= static_cast<unsigned>(job.width))) {
+      continue;
+    }
+    const float value = x[taps.at[t]];
+    PAVISE_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      sum[r * kTaps + t] = fmaf(d[r], value, sum[r * kTaps + t]);
+    }
+  }
+}
+
+__global__ void __launch_bounds__(kWarps * 32, 3) weight_gradient_kernel(Job job, std::int64_t warps) {
+  std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kWarps + warp_id();
+  if (index >= warps) {
+    return;
+  }
+  const int tap_tiles = (job.taps + kTaps - 1) / kTaps;
+  const int row_tiles = (job.rows + kRows - 1) / kRows;
+  const int tap0 = static_cast<int>(index % tap_tiles) * kTaps;
+  index /= tap_tiles;
+  const int row0 = static_cast<int>(index % row_tiles) * kRows;
+  index /= row_tiles;
+  const int channel_group = static_cast<int>(index % job.channel_groups);
+  const int slice = static_cast<int>(index / job.channel_groups);
+
+  const int plane = job.height * job.width;
+  const int out_plane = job.out_height * job.out_width;
+  const std::int64_t x_size = static_cast<std::int64_t>(plane) * job.channels * job.channel_groups;
+  const std::int64_t dy_size = static_cast<std::int64_t>(out_plane) * job.rows * job.channel_groups;
+  // Taps and rows behind the last repeat it; their sums are not stored.
+  TileTaps taps;
+  int row_at[kRows];
+  int least_x = 0;
+  int most_x = 0;
+  int least_y = 0;
+  int most_y = 0;
+  PAVISE_UNROLL
+  for (int t = 0; t < kTaps; ++t) {
+    const int tap = std::min(tap0 + t, job.taps - 1);
+    const int ky = tap % job.kernel / job.kernel_width * job.dilation - job.padding;
+    const int kx = tap % job.kernel % job.kernel_width * job.dilation - job.padding;
+    taps.at[t] = ((channel_group * job.channels + tap / job.kernel) * plane + ky * job.width + kx) * 32;
+    taps.y[t] = static_cast<short>(ky);
+    taps.x[t] = static_cast<short>(kx);
+    least_x = t == 0 ? kx : std::min(least_x, kx);
+    most_x = t == 0 ? kx : std::max(most_x, kx);
+    least_y = t == 0 ? ky : std::min(least_y, ky);
+    most_y = t == 0 ? ky : std::max(most_y, ky);
+  }
+  PAVISE_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    row_at[r] = (channel_group * job.rows + std::min(row0 + r, job.rows - 1)) * out_plane * 32;
+  }
+  float sum[kRows * kTaps];
+  PAVISE_UNROLL
+  for (int i = 0; i < kRows * kTaps; ++i) {
+    sum[i] = 0.0f;
+  }
+  const int last = std::min(job.groups, (slice + 1) * job.slice);
+  for (int g = slice * job.slice; g < last; ++g) {
+    const float* x = job.x + g * x_size * 32 + lane_id();
+    const float* dy = job.dy + g * dy_size * 32 + lane_id();
+    for (int oy = 0; oy < job.out_height; ++oy) {
+      const int y = oy * job.stride;
+      const bool inside_y = y + least_y >= 0 && y + most_y < job.height;
+      const float* from = x + y * job.width * 32;
+      for (int ox = 0; ox < job.out_width; ++ox, dy += 32, from += job.stride * 32) {
+        const int column = ox * job.stride;
+        if (inside_y && column + least_x >= 0 && column + most_x < job.width) {
+          add_position<false>(job, taps, row_at, from, dy, y, column, sum);
+        } else {
+          add_position<true>(job, taps, row_at, from, dy, y, column, sum);
+        }
+      }
+    }
+  }
+  add_over_lanes(sum);
+  float* to =
+      job.partial + (static_cast<std::int64_t>(slice) * job.channel_groups + channel_group) * job.rows * job.taps;
+  PAVISE_UNROLL
+  for (int k = 0; k < 2; ++k) {
+    const int i = 2 * lane_id() + k;
+    const int row = row0 + i / kTaps;
+    const int tap = tap0 + i % kTaps;
+    if (row < job.rows && tap < job.taps) {
+      to[static_cast<std::int64_t>(row) * job.taps + tap] = sum[k];
+    }
+  }
+}
+
+/// Sums of dy over a slice, one channel a warp.
+__global__ void __launch_bounds__(kThreads)
+    bias_gradient_kernel(const float* dy, float* partial, std::int64_t channels, std::int64_t positions,
+                         std::int64_t groups, std::int64_t slice_size, std::int64_t slices) {
+  const std::int64_t index = thread_index() / 32;
+  if (index >= channels * slices) {
+    return;
+  }
+  const std::int64_t c = index % channels;
+  const std::int64_t slice = index / channels;
+  const std::int64_t last = groups < (slice + 1) * slice_size ? groups : (slice + 1) * slice_size;
+  float sum = 0.0f;
+  for (std::int64_t g = slice * slice_size; g < last; ++g) {
+    const float* d = dy + (g * channels + c) * positions * 32 + lane_id();
+    for (std::int64_t p = 0; p < positions; ++p) {
+      sum = sum + d[p * 32];
+    }
+  }
+  PAVISE_UNROLL
+  for (int distance = 16; distance > 0; distance /= 2) {
+    sum = sum + __shfl_xor_sync(0xFFFFFFFFu, sum, distance);
+  }
+  if (lane_id() == 0) {
+    partial[slice * channels + c] = sum;
+  }
+}
+
+/// out[i] += the slices' sums, in order.
+__global__ void __launch_bounds__(kThreads)
+    add_slices_kernel(const float* partial, float* out, std::int64_t n, std::int64_t slices) {
+  for (std::int64_t i = thread_index(); i < n; i += thread_total()) {
+    float sum = partial[i];
+    for (std::int64_t s = 1; s < slices; ++s) {
+      sum = sum + partial[s * n + i];
+    }
+    out[i] = out[i] + sum;
+  }
+}
+
+ConvGeometry matrix_geometry(std::int64_t rows, std::int64_t columns) {
+  return {.in_channels = columns,
+          .in_height = 1,
+          .in_width = 1,
+          .out_channels = rows,
+          .kernel_height = 1,
+          .kernel_width = 1,
+          .out_height = 1,
+          .out_width = 1};
+}
+
+std::int64_t conv_scratch(const ConvGeometry& g, std::int64_t groups) {
+  return slices_of(g.out_height * g.out_width, groups) * g.out_channels * (g.in_channels / g.groups) * g.kernel_height *
+         g.kernel_width;
+}
+
+void conv_weight_gradient(Stream stream, const ConvGeometry& g, const float* x, const float* dy, float* dw,
+                          float* scratch, std::int64_t groups) {
+  const std::int64_t positions = g.out_height * g.out_width;
+  const std::int64_t slices = slices_of(positions, groups);
+  const Job job{.x = x,
+                .dy = dy,
+                .partial = scratch,
+                .channels = static_cast<int>(g.in_channels / g.groups),
+                .height = static_cast<int>(g.in_height),
+                .width = static_cast<int>(g.in_width),
+                .kernel_width = static_cast<int>(g.kernel_width),
+                .kernel = static_cast<int>(g.kernel_height * g.kernel_width),
+                .stride = static_cast<int>(g.stride),
+                .padding = static_cast<int>(g.padding),
+                .dilation = static_cast<int>(g.dilation),
+                .out_height = static_cast<int>(g.out_height),
+                .out_width = static_cast<int>(g.out_width),
+                .rows = static_cast<int>(g.out_channels / g.groups),
+                .taps = static_cast<int>(g.in_channels / g.groups * g.kernel_height * g.kernel_width),
+                .channel_groups = static_cast<int>(g.groups),
+                .groups = static_cast<int>(groups),
+                .slice = static_cast<int>(slice_groups(positions))};
+  constexpr std::int64_t kLimit = std::int64_t{1} << 26;
+  require<DeviceError>(g.in_channels * g.in_height * g.in_width < kLimit && g.out_channels * positions < kLimit,
+                       "cuda: weight gradient of an image of ", g.in_channels * g.in_height * g.in_width,
+                       " elements, expected less than 2^26");
+  const std::int64_t n = g.out_channels * job.taps;
+  if (n == 0 || slices == 0) {
+    return;
+  }
+  const std::int64_t warps = slices * g.groups * ((job.rows + kRows - 1) / kRows) * ((job.taps + kTaps - 1) / kTaps);
+  launch(stream, "weight_gradient", weight_gradient_kernel, dim3(static_cast<unsigned>((warps + kWarps - 1) / kWarps)),
+         kWarps * 32, 0, job, warps);
+  launch(stream, "add_slices", add_slices_kernel, blocks_for(n), kThreads, 0, scratch, dw, n, slices);
+}
+
+}  // namespace
+
+void fill_weight_gradient(Table& t) {
+  t.conv_weight_gradient_scratch = conv_scratch;
+  t.linear_weight_gradient_scratch = [](std::int64_t rows, std::int64_t columns, std::int64_t groups) {
+    return conv_scratch(matrix_geometry(rows, columns), groups);
+  };
+  t.bias_gradient_scratch = [](std::int64_t channels, std::int64_t positions, std::int64_t groups) {
+    return slices_of(positions, groups) * channels;
+  };
+  t.conv_weight_gradient = conv_weight_gradient;
+  t.linear_weight_gradient = [](Stream stream, std::int64_t rows, std::int64_t columns, const float* x, const float* dy,
+                                float* dw, float* scratch, std::int64_t groups) {
+    conv_weight_gradient(stream, matrix_geometry(rows, columns), x, dy, dw, scratch, groups);
+  };
+  t.bias_gradient = [](Stream stream, std::int64_t channels, std::int64_t positions, const float* dy, float* db,
+                       float* scratch, std::int64_t groups) {
+    const std::int64_t slices = slices_of(positions, groups);
+    if (channels == 0 || slices == 0) {
+      return;
+    }
+    const dim3 blocks(static_cast<unsigned>((channels * slices * 32 + kThreads - 1) / kThreads));
+    launch(stream, "bias_gradient", bias_gradient_kernel, blocks, kThreads, 0, dy, scratch, channels, positions, groups,
+           slice_groups(positions), slices);
+    launch(stream, "add_slices", add_slices_kernel, blocks_for(channels), kThreads, 0, scratch, db, channels, slices);
+  };
+}
+
+}  // namespace pavise::kernels::cuda

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+// The checks of the CUDA kernels on a GPU, without a test framework.
+//
+//   gpu_checks [--quick] [NAME...]   all checks, or those whose name contains one of the words; --quick: small ones, for
+//                                    compute-sanitizer
+#include <chrono>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "cuda/gather_gemm_checks.hpp"
+#include "cuda/lane_checks.hpp"
+#include "cuda/network_checks.hpp"
+#include "cuda/weight_gradient_checks.hpp"
+#include "pavise/core/device.hpp"
+
+namespace {
+
+using cuda_checks::Report;
+using cuda_checks::Table;
+
+struct Check {
+  const char* name;
+  bool quick;
+  void (*run)(Report&, const Table&);
+};
+
+const Check kChecks[] = {
+    {"graphs", true, cuda_checks::check_graphs},
+    {"random", true, cuda_checks::check_random},
+    {"elementwise", true, cuda_checks::check_elementwise},
+    {"attack_steps", true, cuda_checks::check_attack_steps},
+    {"losses", true, cuda_checks::check_losses},
+    {"softmax", true, cuda_checks::check_softmax},
+    {"pools", true, cuda_checks::check_pools},
+    {"channels", true, cuda_checks::check_channels},
+    {"optimizers", true, cuda_checks::check_optimizers},
+    {"counts", true, cuda_checks::check_counts},
+    {"weight_gradients", true, cuda_checks::check_weight_gradients},
+    {"matrices", false, cuda_checks::check_matrices},
+    {"winograd", true, cuda_checks::check_winograd},
+    {"convolutions", false, cuda_checks::check_convolutions},
+    {"tiles", true, cuda_checks::check_tiles},
+    {"attack", false, [](Report& r, const Table& t) { cuda_checks::check_attack(r, t, 1000, 7); }},
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  bool quick = false;
+  std::vector<std::string> words;
+  for (int i = 1; i < argc; ++i) {
+    if (std::string(argv[i]) == "--quick") {
+      quick = true;
+    } else {
+      words.emplace_back(argv[i]);
+    }
+  }
+  int failed = 0;
+  try {
+    const Table& t = pavise::Device::cuda(0).kernels();
+    std::printf("device: %s\n", t.device_info(0).name);
+    for (const Check& c : kChecks) {
+      bool wanted = words.empty() && (!quick || c.quick);
+      for (const auto& w : words) {
+        wanted = wanted || std::string(c.name).find(w) != std::string::npos;
+      }
+      if (!wanted) {
+        continue;
+      }
+      const auto begin = std::chrono::steady_clock::now();
+      Report report;
+      try {
+        c.run(report, t);
+      } catch (const std::exception& e) {
+        report.fail(e.what());
+      }
+      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+      const bool ok = report.failures() == 0 && report.comparisons() > 0;
+      failed += ok ? 0 : 1;
+      std::printf("%-18s %s  %lld comparisons, %lld differ, %.1f s\n%s", c.name, ok ? "ok    " : "FAILED",
+                  static_cast<long long>(report.comparisons()), static_cast<long long>(report.failures()), seconds,
+                  report.text().c_str());
+      std::fflush(stdout);
+    }
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "gpu_checks: %s\n", e.what());
+    return 1;
+  }
+  return failed == 0 ? 0 : 1;
+}

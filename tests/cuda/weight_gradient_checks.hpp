@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cmath>
+
+#include "cuda/support.hpp"
+
+namespace cuda_checks {
+
+/// Sums over images in the order that weight_gradient.cu states, in plain loops: term(image, position, sum) adds to a
+/// lane's sum.
+template <class Term>
+float sum_over_images(std::int64_t images, std::int64_t positions, const Term& term) {
+  const std::int64_t groups = groups_of(images, 32);
+  const std::int64_t slice = positions >= 64 ? 1 : (64 + positions - 1) / positions;
+  float total = 0.0f;
+  for (std::int64_t first = 0; first < groups; first += slice) {
+    float lane[32] = {};
+    for (std::int64_t g = first; g < std::min(groups, first + slice); ++g) {
+      for (std::int64_t p = 0; p < positions; ++p) {
+        for (std::int64_t l = 0; l < 32; ++l) {
+          lane[l] = term(std::min(g * 32 + l, images - 1), p, g * 32 + l < images, lane[l]);
+        }
+      }
+    }
+    for (int half = 16; half > 0; half /= 2) {
+      for (int l = 0; l < half; ++l) {
+        lane[l] += lane[l + half];
+      }
+    }
+    total = first == 0 ? lane[0] : total + lane[0];
+  }
+  return total;
+}
+
+/// dy as the tape has it: 0 in lanes behind the last image.
+inline std::vector<float> gradient_lanes(const Rows& dy, std::int64_t images, std::int64_t n) {
+  std::vector<float> out = to_lanes(dy, images, n, 32);
+  for (std::int64_t slot = images; slot < groups_of(images, 32) * 32; ++slot) {
+    for (std::int64_t e = 0; e < n; ++e) {
+      out[static_cast<std::size_t>((slot / 32 * n + e) * 32 + slot % 32)] = 0.0f;
+    }
+  }
+  return out;
+}
+
+inline void compare_weight_gradient(Report& report, const Table& t, const kernels::ConvGeometry& g, std::int64_t images,
+                                    bool matrix) {
+  const std::int64_t in = g.in_channels * g.in_height * g.in_width;
+  const std::int64_t positions = g.out_height * g.out_width;
+  const std::int64_t out = g.out_channels * positions;
+  const std::int64_t channels = g.in_channels / g.groups;
+  const std::int64_t kernel = g.kernel_height * g.kernel_width;
+  const Rows x = numbers(images * in, 1);
+  const Rows dy = numbers(images * out, 2);
+  const Rows before = numbers(g.out_channels * channels * kernel, 3);
+  const Rows bias_before = numbers(g.out_channels, 4);
+  Rows expected = before;
+  Rows bias_expected = bias_before;
+  double worst = 0.0;
+  for (std::int64_t o = 0; o < g.out_channels; ++o) {
+    const auto dy_at = [&](std::int64_t image, std::int64_t p) {
+      return dy[static_cast<std::size_t>(image * out + o * positions + p)];
+    };
+    for (std::int64_t tap = 0; tap < channels * kernel; ++tap) {
+      const std::int64_t c = o / (g.out_channels / g.groups) * channels + tap / kernel;
+      double exact = 0.0;
+      double size = 0.0;
+      const float sum =
+          sum_over_images(images, positions, [&](std::int64_t image, std::int64_t p, bool valid, float s) {
+            const std::int64_t y = p / g.out_width * g.stride - g.padding + tap % kernel / g.kernel_width * g.dilation;
+            const std::int64_t x0 = p % g.out_width * g.stride - g.padding + tap % kernel % g.kernel_width * g.dilation;
+            if (y < 0 || y >= g.in_height || x0 < 0 || x0 >= g.in_width) {
+              return s;
+            }
+            const float value = x[static_cast<std::size_t>(image * in + (c * g.in_height + y) * g.in_width + x0)];
+            const float d = valid ? dy_at(image, p) : 0.0f;
+            exact += static_cast<double>(d) * static_cast<double>(value);
+            size += std::abs(static_cast<double>(d) * static_cast<double>(value));
+            return std::fmaf(d, value, s);
+          });
+      worst = std::max(worst, std::abs(static_cast<double>(sum) - exact) / std::max(size, 1e-30));
+      expected[static_cast<std::size_t>(o * channels * kernel + tap)] += sum;
+    }
+    bias_expected[static_cast<std::size_t>(o)] += sum_over_images(
+        images, positions,
+        [&](std::int64_t image, std::int64_t p, bool valid, float s) { return s + (valid ? dy_at(image, p) : 0.0f); });
+  }
+  const std::int64_t groups = groups_of(images, 32);
+  const OnDevice<float> dx(t, to_lanes(x, images, in, 32));
+  const OnDevice<float> ddy(t, gradient_lanes(dy, images, out));
+  const OnDevice<float> dw(t, before);
+  const OnDevice<float> db(t, bias_before);
+  const OnDevice<float> scratch(t, static_cast<std::size_t>(t.conv_weight_gradient_scratch(g, groups)));
+  const OnDevice<float> bias_scratch(
+      t, static_cast<std::size_t>(t.bias_gradient_scratch(g.out_channels, positions, groups)));
+  if (matrix) {
+    t.linear_weight_gradient(nullptr, g.out_channels, g.in_channels, dx.get(), ddy.get(), dw.get(), scratch.get(),
+                             groups);
+  } else {
+    t.conv_weight_gradient(nullptr, g, dx.get(), ddy.get(), dw.get(), scratch.get(), groups);
+  }
+  t.bias_gradient(nullptr, g.out_channels, positions, ddy.get(), db.get(), bias_scratch.get(), groups);
+  const std::string what = "weight gradient " + name_of(g);
+  report.equal(what, dw.values().data(), expected.data(), static_cast<std::int64_t>(expected.size()));
+  report.equal(what + " bias", db.values().data(), bias_expected.data(), g.out_channels);
+  if (worst > 1e-5) {
+    report.fail(pavise::concat(what, ": ", worst, " of the sum of magnitudes from the exact sum"));
+  }
+}
+
+inline void check_weight_gradients(Report& report, const Table& t) {
+  for (const kernels::ConvGeometry& g : geometries()) {
+    compare_weight_gradient(report, t, g, 45, false);
+  }
+  compare_weight_gradient(report, t, geometry(2, 9, 9, 3, 2, 1, 0, 1, 1), 100, false);
+  for (const std::int64_t images : {1, 33, 200}) {
+    compare_weight_gradient(report, t, geometry(37, 1, 1, 11, 1, 1, 0, 1, 1), images, true);
+  }
+}
+
+}  // namespace cuda_checks
