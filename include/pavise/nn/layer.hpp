@@ -29,6 +29,8 @@ struct Declaration {
   bool differentiable = true;  ///< otherwise its backward pass is a substitute
   double temperature = 1.0;    ///< of the softmax that it was trained with
   bool rejects = false;        ///< may refuse an input
+  /// Says so: behind the logits it gives one more number, positive where it refuses the input.
+  bool rejection_output = false;
 };
 
 /// One layer: a shape in, a shape out, named parameters, and a function of values on the tape. A layer is built once,
@@ -142,6 +144,7 @@ class Sequential : public Layer<T> {
       all.differentiable = all.differentiable && one.differentiable;
       all.temperature = all.temperature < one.temperature ? one.temperature : all.temperature;
       all.rejects = all.rejects || one.rejects;
+      all.rejection_output = all.rejection_output || one.rejection_output;
     }
     return all;
   }
