@@ -11,38 +11,13 @@
 #include <utility>
 
 #include "pavise/attack/classifier.hpp"
+#include "pavise/autodiff/substitute.hpp"
 #include "pavise/autodiff/tape.hpp"
 #include "pavise/nn/layer.hpp"
 
 namespace pavise::attack {
 
-/// The value of `value` with the derivative of `carrier`: in the backward pass all of the gradient goes to the carrier.
-/// Both have the same shape, which the result has too; throws ShapeError otherwise.
-template <class T>
-Var<T> with_gradient_of(Var<T> value, Var<T> carrier) {
-  require<ShapeError>(value.shape() == carrier.shape(), "bpda: the function gives ", value.shape(), ", its substitute ",
-                      carrier.shape(), ", expected equal shapes");
-  require<ShapeError>(!value.shared() && !carrier.shared(), "bpda: a value is a parameter, ", value.shape(),
-                      ", expected values with lanes");
-  Tape<T>& tape = value.tape();
-  Var<T> y = tape.result("bpda", value.shape(), {value, carrier});
-  const std::int64_t n = value.size() * tape.lanes();
-  tape.each_group([&](std::int64_t g) { std::copy_n(std::as_const(value).data(g), n, y.data(g)); });
-  tape.on_backward(y, [=](Tape<T>& t) {
-    if (!t.needs_gradient(carrier)) {
-      return;
-    }
-    const auto target = t.target(carrier);
-    t.each_group([&](std::int64_t g) {
-      const T* dy = t.gradient(y, g);
-      T* dx = target.data + g * n;
-      for (std::int64_t i = 0; i < n; ++i) {
-        dx[i] = target.accumulate ? dx[i] + dy[i] : dy[i];
-      }
-    });
-  });
-  return y;
-}
+using pavise::with_gradient_of;
 
 /// A layer that is computed as g(x) and differentiated as substitute(x); without a substitute as x itself, for functions
 /// that stay close to it (quantisers, JPEG, median filters). It declares that it is not differentiable, so that an

@@ -7,12 +7,10 @@
 #include <utility>
 
 #include "pavise/attack/classifier.hpp"
-#include "pavise/autodiff/broadcast.hpp"
-#include "pavise/autodiff/dropout.hpp"
+#include "pavise/autodiff/noise.hpp"
 #include "pavise/autodiff/tape.hpp"
 #include "pavise/core/error.hpp"
 #include "pavise/core/philox.hpp"
-#include "pavise_kernels/cpu/cpu.hpp"
 
 namespace pavise::attack {
 
@@ -26,20 +24,6 @@ namespace detail {
 
 /// Tells the noise of smoothing from that of layers within the model.
 inline constexpr std::uint32_t kSmoothingLayer = 65535;
-
-/// x + sigma N(0, I), not clipped. The noise is a function of the pass's key and the pixel.
-inline Var<float> with_noise(Var<float> x, float sigma) {
-  Tape<float>& tape = x.tape();
-  Var<float> noise = tape.input(x.shape());
-  const pavise::detail::LayerKeys<float> keys(tape, Purpose::gaussian_noise, kSmoothingLayer);
-  tape.each_group([&](std::int64_t g) {
-    kernels::run([&](auto isa) {
-      random_normal<float>(isa, noise.data(g), noise.size(), tape.lanes(), keys.of(tape, g));
-      scale_values<float>(isa, noise.data(g), noise.size() * tape.lanes(), sigma);
-    });
-  });
-  return x + noise;
-}
 
 }  // namespace detail
 
@@ -58,7 +42,9 @@ inline Classifier smoothed(const Classifier& base, double sigma, SmoothedOptions
   nn::Declaration declaration = base.declaration();
   declaration.random = true;
   const auto deviation = static_cast<float>(sigma);
-  auto logits = [base, deviation](Var<float> x) { return base(detail::with_noise(x, deviation)); };
+  auto logits = [base, deviation](Var<float> x) {
+    return base(gaussian_noise(x, deviation, Purpose::gaussian_noise, detail::kSmoothingLayer));
+  };
   return Classifier(concat("smoothed(", base.name(), ", sigma ", sigma, ")"), base.input_shape(), base.classes(),
                     std::move(logits), declaration)
       .with_draws(options.draws, options.repeated)

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <functional>
 #include <limits>
 #include <optional>
 #include <string>
@@ -23,16 +22,9 @@
 #include "pavise/core/lane_batch.hpp"
 #include "pavise/core/parallel.hpp"
 #include "pavise/core/tensor.hpp"
+#include "pavise/defend/filter/filter.hpp"
 
 namespace pavise::defend {
-
-/// What a detector does to an image to see whether the model keeps its opinion: a function on the tape from (C,H,W) to
-/// (C,H,W), with its derivative or a substitute of it.
-struct Squeezer {
-  std::string name;  ///< "bit-depth:1"
-  std::function<Var<float>(Var<float>)> apply;
-  nn::Declaration declaration = {};
-};
 
 /// The threshold at which at most a share `rate` of `scores` is above: sorted(scores)[ceil(n (1 - rate)) - 1], as in the
 /// authors' program. Where scores are equal, fewer may be above. 0 <= rate < 1. Throws ValueError for no scores, NaN, or
@@ -120,12 +112,13 @@ inline Var<float> excess(Var<float> disagreements, Var<float> distances, float t
 /// depends on its image alone: the same bits in any batch, order and number of threads.
 class FeatureSqueezing {
  public:
-  /// Throws ValueError for no squeezer, or one without a function.
-  explicit FeatureSqueezing(std::vector<Squeezer> squeezers, std::optional<float> threshold = {})
+  /// `squeezers`: each a filter, or several one after another, that keeps an image's shape. Throws ValueError for none,
+  /// for one without filters, and for a threshold outside of 0 to 2.
+  explicit FeatureSqueezing(std::vector<FilterList<float>> squeezers, std::optional<float> threshold = {})
       : squeezers_(std::move(squeezers)), threshold_(threshold) {
     require(!squeezers_.empty(), "detector: no squeezers, expected one or more");
     for (const auto& s : squeezers_) {
-      require(static_cast<bool>(s.apply), "detector: squeezer ", s.name, " has no function, expected one on the tape");
+      require(!s.empty(), "detector: a squeezer has no filters, expected one or more");
     }
     if (threshold_) {
       require(*threshold_ >= 0.0f && *threshold_ <= 2.0f, "detector: a threshold of ", *threshold_,
@@ -133,7 +126,7 @@ class FeatureSqueezing {
     }
   }
 
-  const std::vector<Squeezer>& squeezers() const { return squeezers_; }
+  const std::vector<FilterList<float>>& squeezers() const { return squeezers_; }
   bool fitted() const { return threshold_.has_value(); }
   /// Throws ValueError where none has been fitted.
   float threshold() const {
@@ -147,7 +140,7 @@ class FeatureSqueezing {
   std::string name() const {
     std::string out;
     for (const auto& s : squeezers_) {
-      out += (out.empty() ? "" : ", ") + s.name;
+      out += (out.empty() ? "" : ", ") + s.to_string();
     }
     return out;
   }
@@ -207,9 +200,9 @@ class FeatureSqueezing {
             " is smoothed, expected one whose queries take the mean of losses");
     nn::Declaration declaration = model.declaration();
     declaration.rejects = declaration.rejection_output = true;
+    declaration.differentiable = false;  // an image's own softmax is held, see `ask`
     for (const auto& s : squeezers_) {
-      declaration.random = declaration.random || s.declaration.random;
-      declaration.differentiable = declaration.differentiable && s.declaration.differentiable;
+      declaration = nn::together(declaration, s.declaration());
     }
     auto outputs = [detector = *this, limit = threshold(), model](Var<float> x) {
       const Opinion opinion = detector.ask(model, x, true);
@@ -234,9 +227,9 @@ class FeatureSqueezing {
     const Var<float> p = softmax(out.logits);
     const auto append = [](Var<float> all, Var<float> one) { return all ? concat(all, one, 0) : one; };
     for (const auto& s : squeezers_) {
-      const Var<float> squeezed = s.apply(x);
-      require<ShapeError>(squeezed.shape() == x.shape(), "detector: squeezer ", s.name, " makes ", squeezed.shape(),
-                          " of ", x.shape(), ", expected the same shape");
+      const Var<float> squeezed = s(x);
+      require<ShapeError>(squeezed.shape() == x.shape(), "detector: squeezer ", s.to_string(), " makes ",
+                          squeezed.shape(), " of ", x.shape(), ", expected the same shape");
       const Var<float> logits = model(squeezed);
       out.distances = append(out.distances, sum(abs(p - softmax(logits)), {0}, true));
       if (disagreements) {
@@ -249,7 +242,7 @@ class FeatureSqueezing {
     return out;
   }
 
-  std::vector<Squeezer> squeezers_;
+  std::vector<FilterList<float>> squeezers_;
   std::optional<float> threshold_;
 };
 

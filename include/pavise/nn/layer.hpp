@@ -33,6 +33,15 @@ struct Declaration {
   bool rejection_output = false;
 };
 
+/// What two layers say together: random or rejecting if one is, differentiable if both are, the higher temperature.
+inline Declaration together(const Declaration& a, const Declaration& b) {
+  return {.random = a.random || b.random,
+          .differentiable = a.differentiable && b.differentiable,
+          .temperature = a.temperature < b.temperature ? b.temperature : a.temperature,
+          .rejects = a.rejects || b.rejects,
+          .rejection_output = a.rejection_output || b.rejection_output};
+}
+
 /// One layer: a shape in, a shape out, named parameters, and a function of values on the tape. A layer is built once,
 /// for one shape of input, and can then be applied by many threads at a time (each with its own tape) in evaluation
 /// mode.
@@ -69,6 +78,15 @@ class Layer {
 /// "conv1" + "weight" -> "conv1.weight"; a nameless parent adds nothing.
 inline std::string child_name(const std::string& parent, const std::string& child) {
   return parent.empty() ? child : parent + "." + child;
+}
+
+/// What keys the random numbers of the layer `name` within its model: 0 to 65,535 (FNV-1a).
+inline std::uint32_t layer_number(const std::string& name) {
+  std::uint32_t hash = 2166136261U;
+  for (const char c : name) {
+    hash = (hash ^ static_cast<unsigned char>(c)) * 16777619U;
+  }
+  return (hash >> 16 ^ hash) & 0xFFFFU;
 }
 
 /// Applies two layers, and max(0, .) if `relu`, which the second fuses; in one operation where the first can do that.
@@ -135,16 +153,11 @@ class Sequential : public Layer<T> {
   }
   bool fuses_relu() const override { return !layers_.empty() && layers_.back().second->fuses_relu(); }
 
-  /// Of all layers together: random or rejecting if one is, differentiable if all are, the highest temperature.
+  /// Of all layers together.
   Declaration declaration() const override {
     Declaration all;
     for (const auto& entry : layers_) {
-      const Declaration one = entry.second->declaration();
-      all.random = all.random || one.random;
-      all.differentiable = all.differentiable && one.differentiable;
-      all.temperature = all.temperature < one.temperature ? one.temperature : all.temperature;
-      all.rejects = all.rejects || one.rejects;
-      all.rejection_output = all.rejection_output || one.rejection_output;
+      all = together(all, entry.second->declaration());
     }
     return all;
   }

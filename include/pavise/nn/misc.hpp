@@ -31,11 +31,7 @@ class Dropout : public Layer<T> {
     require(rate >= 0 && rate < 1, "dropout: rate ", rate, ", expected 0 or more and less than 1");
   }
   Shape build(const Shape& in, ParameterStore<T>&, const std::string& name) override {
-    std::uint32_t hash = 2166136261U;  // FNV-1a
-    for (const char c : name) {
-      hash = (hash ^ static_cast<unsigned char>(c)) * 16777619U;
-    }
-    layer_ = (hash >> 16 ^ hash) & 0xFFFFU;
+    layer_ = layer_number(name);
     return in;
   }
   Var<T> forward(Var<T> x, bool) override { return dropout(x, rate_, layer_); }

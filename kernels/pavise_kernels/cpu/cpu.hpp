@@ -27,10 +27,13 @@
 #include <utility>
 #include <vector>
 
+#include "pavise_kernels/cpu/axis_taps.hpp"
 #include "pavise_kernels/cpu/gather_plan.hpp"
 #include "pavise_kernels/cpu/isa.hpp"
+#include "pavise_kernels/cpu/lane_gather.hpp"
 #include "pavise_kernels/cpu/lane_keys.hpp"
 #include "pavise_kernels/cpu/strided.hpp"
+#include "pavise_kernels/cpu/window.hpp"
 #include "pavise_kernels/cpu/winograd_plan.hpp"
 
 namespace pavise::kernels {

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "pavise/autodiff/substitute.hpp"
+#include "pavise/core/tensor.hpp"
+#include "pavise/defend/filter/border.hpp"
+#include "pavise/defend/filter/filter.hpp"
+#include "pavise_kernels/cpu/cpu.hpp"
+
+namespace pavise::defend {
+
+namespace detail {
+
+inline void check_median(std::int64_t rows, std::int64_t columns) {
+  constexpr std::int64_t kLargest = 127;
+  require(rows >= 1 && columns >= 1 && rows <= kLargest && columns <= kLargest, "median: a window of ", rows, " x ",
+          columns, ", expected 1 to ", kLargest);
+}
+
+}  // namespace detail
+
+/// The median of each window of rows x columns pixels, channel by channel, as scipy.ndimage.median_filter with mode
+/// `reflect` (which Xu, Evans and Qi 2018, "Feature squeezing", use): the window of pixel (i,j) begins at (i - rows/2,
+/// j - columns/2), and of an even number of pixels the upper median is taken. The derivative is that of x itself.
+/// Where a window holds NaN, the result is one of its pixels. x: (C,H,W); rows, columns: 1 to 127.
+template <class T>
+Var<T> median(Var<T> x, std::int64_t rows, std::int64_t columns) {
+  detail::check_median(rows, columns);
+  const Shape s = x.shape();
+  require<ShapeError>(s.rank() == 3, "median: the input is (C,H,W), got ", s);
+  const auto y = border_places(s[1], rows / 2, rows - 1 - rows / 2, Border::reflect);
+  const auto columns_at = border_places(s[2], columns / 2, columns - 1 - columns / 2, Border::reflect);
+  const int lanes = x.tape().lanes();
+  return straight_through("median", x, [&](const T* in, T* out) {
+    thread_local AlignedVector<T> window;
+    window.resize(static_cast<std::size_t>((rows * columns / 2 + 2) * lanes));
+    for (std::int64_t c = 0; c < s[0]; ++c) {
+      const std::int64_t at = c * s[1] * s[2] * lanes;
+      kernels::run_light([&](auto isa) {
+        median_filter<T>(isa, in + at, out + at, {s[1], s[2], rows, columns, y.data(), columns_at.data()},
+                         window.data(), lanes);
+      });
+    }
+  });
+}
+
+/// See median.
+template <class T>
+class Median : public Filter<T> {
+ public:
+  explicit Median(std::int64_t window) : Median(window, window) {}
+  Median(std::int64_t rows, std::int64_t columns) : rows_(rows), columns_(columns) {
+    detail::check_median(rows, columns);
+  }
+  std::string text() const override {
+    return rows_ == columns_ ? concat("median:", rows_) : concat("median:", rows_, "-", columns_);
+  }
+  Var<T> apply(Var<T> x) const override { return median(x, rows_, columns_); }
+  nn::Declaration declaration() const override { return detail::substituted(); }
+
+ private:
+  std::int64_t rows_;
+  std::int64_t columns_;
+};
+
+}  // namespace pavise::defend

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+// Linear maps along one axis, and their transposes. Four neighbouring packs are summed together where the axis is not
+// the innermost one. Oracle: naive sums in double, in tests/filter/resample_test.cpp.
+
+template <class T, int L>
+inline void resample_lanes(const T* in, T* out, const AxisTaps<T>& m) {
+  using P = Pack<T, L>;
+  for (std::int64_t o = 0; o < m.outer; ++o) {
+    for (std::int64_t i = 0; i < m.out; ++i) {
+      const std::int64_t* place = m.places + i * m.taps;
+      const T* weight = m.weights + i * m.taps;
+      const T* from = in + o * m.in * m.inner * L;
+      T* to = out + (o * m.out + i) * m.inner * L;
+      std::int64_t k = 0;
+      for (; k + 4 <= m.inner; k += 4) {
+        P sum[4] = {P::broadcast(T{0}), P::broadcast(T{0}), P::broadcast(T{0}), P::broadcast(T{0})};
+        for (std::int64_t t = 0; t < m.taps; ++t) {
+          const T* p = from + (place[t] * m.inner + k) * L;
+          for (int q = 0; q < 4; ++q) {
+            sum[q] = fma(P::load(p + q * L), weight[t], sum[q]);
+          }
+        }
+        for (int q = 0; q < 4; ++q) {
+          sum[q].store(to + (k + q) * L);
+        }
+      }
+      for (; k < m.inner; ++k) {
+        P sum = P::broadcast(T{0});
+        for (std::int64_t t = 0; t < m.taps; ++t) {
+          sum = fma(P::load(from + (place[t] * m.inner + k) * L), weight[t], sum);
+        }
+        sum.store(to + k * L);
+      }
+    }
+  }
+}
+
+template <class T, int L>
+inline void resample_adjoint_lanes(const T* dy, T* dx, const AxisTaps<T>& m) {
+  using P = Pack<T, L>;
+  for (std::int64_t o = 0; o < m.outer; ++o) {
+    for (std::int64_t i = 0; i < m.out; ++i) {
+      for (std::int64_t t = 0; t < m.taps; ++t) {
+        const T weight = m.weights[i * m.taps + t];
+        const T* from = dy + (o * m.out + i) * m.inner * L;
+        T* to = dx + (o * m.in + m.places[i * m.taps + t]) * m.inner * L;
+        for (std::int64_t k = 0; k < m.inner; ++k) {
+          fma(P::load(from + k * L), weight, P::load(to + k * L)).store(to + k * L);
+        }
+      }
+    }
+  }
+}
+
+/// out = the map of in. in: (outer,in,inner)[lanes], out: (outer,out,inner)[lanes].
+template <class T>
+void resample_axis(Tag, const T* in, T* out, const AxisTaps<T>& m, int lanes) {
+  lanes == 16 ? resample_lanes<T, 16>(in, out, m) : resample_lanes<T, 1>(in, out, m);
+}
+
+/// dx += the transposed map of dy.
+template <class T>
+void resample_axis_adjoint(Tag, const T* dy, T* dx, const AxisTaps<T>& m, int lanes) {
+  lanes == 16 ? resample_adjoint_lanes<T, 16>(dy, dx, m) : resample_adjoint_lanes<T, 1>(dy, dx, m);
+}
