@@ -12,6 +12,7 @@ pavise_packages=(
   g++:c++ cmake:cmake ninja-build:ninja
   libeigen3-dev:eigen3/Eigen/Core doctest-dev:doctest/doctest.h libstb-dev:stb/stb_image.h zlib1g-dev:zlib.h
   nlohmann-json3-dev:nlohmann/json.hpp libcli11-dev:CLI/CLI.hpp libboost-math-dev:boost/math/distributions/beta.hpp
+  libjpeg62-turbo-dev:jpeglib.h
 )
 pavise_dataset=dataset-fashion-mnist:/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz
 

@@ -62,15 +62,8 @@ TEST_CASE("median: windows larger than the image, and a single pixel") {
 
 TEST_CASE("median: what scipy.ndimage.median_filter gave") {
   // numpy.arange(12).reshape(3, 4) * 7 % 12, sizes 2, 3 and (4, 3), mode 'reflect'
-  const std::vector<double> x{0, 7, 2, 9, 4, 11, 6, 1, 8, 3, 10, 5};
-  const auto of = [&](const char* text) {
-    pv::Tape<double> tape;
-    tape.begin(1, 1);
-    Var<double> in = tape.input({1, 3, 4});
-    std::copy(x.begin(), x.end(), in.data());
-    const Var<double> y = defend::make_filter<double>(text)->apply(in);
-    return Values(y.data(), y.data() + 12);
-  };
+  const Values x{0, 7, 2, 9, 4, 11, 6, 1, 8, 3, 10, 5};
+  const auto of = [&](const char* text) { return filtered(text, {1, 3, 4}, x); };
   CHECK(of("median:2") == Values{0, 7, 7, 9, 4, 7, 7, 6, 8, 8, 10, 6});
   CHECK(of("median:3") == Values{4, 4, 7, 6, 4, 6, 6, 5, 8, 8, 5, 5});
   CHECK(of("median:4-3") == Values{4, 6, 7, 6, 4, 6, 7, 6, 7, 7, 6, 5});

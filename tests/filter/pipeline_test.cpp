@@ -7,6 +7,8 @@
 #include <string>
 
 #include "filter/filter_checks.hpp"
+#include "pavise/defend/filter/bit_depth.hpp"
+#include "pavise/defend/filter/median.hpp"
 #include "pavise/nn/models.hpp"
 
 using namespace filter_checks;
@@ -38,21 +40,4 @@ TEST_CASE("pipeline: filters in front of a model, in order, with what they decla
   const auto plain = defend::FilterList<float>{} | model;
   CHECK(plain.to_string() == "mlp");
   CHECK(plain.filters().declaration().differentiable);
-}
-
-TEST_CASE("filters by text") {
-  for (const char* text : {"bit-depth:4", "median:2", "median:3-5"}) {
-    CHECK(defend::make_filter(text)->text() == text);
-  }
-  CHECK(defend::make_filters({"bit-depth:4", "median:2"}).to_string() == "bit-depth:4 | median:2");
-  CHECK_THROWS_WITH_AS(defend::make_filter("sharpen:2"),
-                       doctest::Contains("filter 'sharpen:2': there is no filter sharpen, expected one of bit-depth, "),
-                       pv::ValueError);
-  CHECK_THROWS_WITH_AS(defend::make_filter("median"), "filter 'median': expected median:WINDOW or median:ROWS-COLUMNS",
-                       pv::ValueError);
-  CHECK_THROWS_WITH_AS(defend::make_filter("bit-depth:4.5"), "filter 'bit-depth:4.5': 4.5, expected a whole number",
-                       pv::ValueError);
-  CHECK_THROWS_AS(defend::make_filter(""), pv::ValueError);
-  CHECK_THROWS_AS(defend::make_filter("median:"), pv::ValueError);
-  CHECK_THROWS_AS(defend::make_filter("median:2-"), pv::ValueError);
 }

@@ -7,7 +7,6 @@
 
 #include "filter/filter_checks.hpp"
 #include "pavise/defend/filter/noise.hpp"
-#include "pavise/defend/filter/pipeline.hpp"
 #include "pavise/defend/filter/resize_pad.hpp"
 
 using namespace filter_checks;
@@ -98,30 +97,6 @@ TEST_CASE("random resizing: the naive loops, derivatives, lanes, threads, instru
        row("resize-pad:1", {3, 1, 1}, naive_resize(1, 0)), row("resize-pad:5-6", {1, 6, 4}, naive_resize(5, 6))});
   CHECK(defend::ResizePad<float>(299, 331).output_shape({3, 299, 299}) == Shape{3, 331, 331});
   CHECK(defend::ResizePad<float>(24).output_shape({1, 28, 28}) == Shape{1, 28, 28});
-}
-
-TEST_CASE("random filters: every pass draws anew, and each filter its own numbers") {
-  for (const char* text : {"gaussian-noise:0.1", "uniform-noise:0.1", "resize-pad:3"}) {
-    INFO(text);
-    CHECK(defend::make_filter(text)->declaration().random);
-    CHECK(defend::make_filter(text)->declaration().differentiable);
-    const auto list = defend::make_filters({text, text});
-    const auto values = [&](std::uint32_t iteration, int which) {
-      pv::Tape<float> tape;
-      tape.begin(16);
-      tape.set_key({.seed = 1, .iteration = iteration, .images = nullptr});
-      Var<float> x = tape.input({1, 8, 8});
-      for (int i = 0; i < 1024; ++i) {
-        x.data()[i] = static_cast<float>(i % 61) / 61.0f;
-      }
-      const Var<float> y = which < 0 ? list(x) : list[static_cast<std::size_t>(which)].apply(x);
-      return std::vector<float>(y.data(), y.data() + 1024);
-    };
-    CHECK(values(0, -1) == values(0, -1));
-    CHECK(values(0, -1) != values(1, -1));
-    CHECK(values(0, 0) != values(0, 1));
-    check_nan_stays(text, {2, 4, 4});
-  }
 }
 
 TEST_CASE("random filters: refuse what cannot be") {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Every kernel, after what it builds on (apgd.inl on attack_step.inl, hyperplane.inl on pool.inl, winograd.inl on
-// gather_gemm.inl, matmul.inl on broadcast.inl). Included by cpu.hpp once for each instruction set, inside that set's
-// namespace.
+// Every kernel, after what it builds on (apgd.inl on attack_step.inl, hyperplane.inl on pool.inl, jpeg.inl and
+// soft_jpeg.inl on quantise.inl, total_variation.inl on apgd.inl, winograd.inl on gather_gemm.inl, matmul.inl on
+// broadcast.inl). Included by cpu.hpp once for each instruction set, inside that set's namespace.
 #include "pavise_kernels/cpu/pack.inl"
 //
 #include "pavise_kernels/cpu/math.inl"
@@ -10,20 +10,25 @@
 #include "pavise_kernels/cpu/attack_step.inl"
 #include "pavise_kernels/cpu/gather_gemm.inl"
 #include "pavise_kernels/cpu/pool.inl"
+#include "pavise_kernels/cpu/quantise.inl"
 //
 #include "pavise_kernels/cpu/apgd.inl"
+#include "pavise_kernels/cpu/bilateral.inl"
 #include "pavise_kernels/cpu/dropout.inl"
 #include "pavise_kernels/cpu/hyperplane.inl"
+#include "pavise_kernels/cpu/jpeg.inl"
 #include "pavise_kernels/cpu/lane_gather.inl"
 #include "pavise_kernels/cpu/lane_state.inl"
 #include "pavise_kernels/cpu/median.inl"
 #include "pavise_kernels/cpu/minimum_norm.inl"
+#include "pavise_kernels/cpu/nlm.inl"
 #include "pavise_kernels/cpu/norm.inl"
 #include "pavise_kernels/cpu/probe.inl"
-#include "pavise_kernels/cpu/quantise.inl"
 #include "pavise_kernels/cpu/resample.inl"
 #include "pavise_kernels/cpu/residual.inl"
+#include "pavise_kernels/cpu/soft_jpeg.inl"
 #include "pavise_kernels/cpu/thermometer.inl"
+#include "pavise_kernels/cpu/total_variation.inl"
 #include "pavise_kernels/cpu/weight_gradient.inl"
 #include "pavise_kernels/cpu/winograd.inl"
 //

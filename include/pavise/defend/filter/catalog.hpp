@@ -13,13 +13,17 @@
 #include <vector>
 
 #include "pavise/attack/settings.hpp"
+#include "pavise/defend/filter/bilateral.hpp"
 #include "pavise/defend/filter/bit_depth.hpp"
 #include "pavise/defend/filter/filter.hpp"
 #include "pavise/defend/filter/gaussian_blur.hpp"
+#include "pavise/defend/filter/jpeg.hpp"
 #include "pavise/defend/filter/median.hpp"
+#include "pavise/defend/filter/nlm.hpp"
 #include "pavise/defend/filter/noise.hpp"
 #include "pavise/defend/filter/resize_pad.hpp"
 #include "pavise/defend/filter/thermometer.hpp"
+#include "pavise/defend/filter/total_variation.hpp"
 #include "pavise/nn/registry.hpp"
 
 namespace pavise::defend {
@@ -63,6 +67,12 @@ class FilterArguments {
   std::vector<std::string_view> numbers_;
 };
 
+inline JpegOptions jpeg_options(const FilterArguments& a) {
+  const std::int64_t chroma = a.has(1) ? a.integer(1) : 420;
+  require(chroma == 444 || chroma == 420, "jpeg: chroma ", chroma, ", expected 444 or 420");
+  return {.quality = a.integer(0), .chroma = chroma == 444 ? Chroma::full : Chroma::halved};
+}
+
 template <class T>
 struct FilterEntry {
   const char* name;
@@ -81,8 +91,27 @@ const std::vector<FilterEntry<T>>& filter_entries() {
        [](A a) -> Made { return std::make_unique<BitDepth<T>>(a.integer(0)); }},
       {"median", 1, 2, "median:WINDOW or median:ROWS-COLUMNS", "the median of each window, as SciPy's",
        [](A a) -> Made { return std::make_unique<Median<T>>(a.integer(0), a.integer(a.has(1) ? 1 : 0)); }},
+      {"jpeg", 1, 2, "jpeg:QUALITY or jpeg:QUALITY:444 (default: 420)", "goes through JPEG, as libjpeg does",
+       [](A a) -> Made { return std::make_unique<Jpeg<T>>(jpeg_options(a)); }},
       {"gaussian-blur", 1, 1, "gaussian-blur:SIGMA", "convolves with a Gaussian of SIGMA pixels",
        [](A a) -> Made { return std::make_unique<GaussianBlur<T>>(a.number(0)); }},
+      {"bilateral", 3, 3, "bilateral:DIAMETER-SIGMA_COLOR-SIGMA_SPACE", "the bilateral filter, as OpenCV's",
+       [](A a) -> Made {
+         return std::make_unique<Bilateral<T>>(BilateralOptions{a.integer(0), a.number(1), a.number(2)});
+       }},
+      {"nlm", 3, 3, "nlm:SEARCH-PATCH-STRENGTH", "non-local means, as OpenCV's",
+       [](A a) -> Made {
+         return std::make_unique<NonLocalMeans<T>>(NlmOptions{a.integer(0), a.integer(1), a.number(2)});
+       }},
+      {"tv", 1, 3, "tv:WEIGHT or tv:WEIGHT-DROP-STEPS (default: 0.5-100)",
+       "forgets a random share of the pixels and minimises the total variation",
+       [](A a) -> Made {
+         TotalVariationOptions o;
+         o.weight = a.number(0);
+         o.drop = a.has(1) ? a.number(1) : o.drop;
+         o.steps = a.has(2) ? a.integer(2) : o.steps;
+         return std::make_unique<TotalVariation<T>>(o);
+       }},
       {"gaussian-noise", 1, 1, "gaussian-noise:SIGMA", "adds N(0, SIGMA^2), drawn for every query",
        [](A a) -> Made { return std::make_unique<GaussianNoise<T>>(a.number(0)); }},
       {"uniform-noise", 1, 1, "uniform-noise:A", "adds U(-A, A), drawn for every query",
