@@ -15,6 +15,7 @@
 #include "pavise/attack/mean_softmax.hpp"
 #include "pavise/attack/rejection.hpp"
 #include "pavise/autodiff/loss.hpp"
+#include "pavise/autodiff/shape_ops.hpp"
 #include "pavise/core/philox.hpp"
 #include "pavise/core/tensor.hpp"
 

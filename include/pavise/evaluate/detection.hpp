@@ -134,7 +134,11 @@ inline DetectionReport evaluate_detection(const attack::Classifier& model, const
     }
     const auto scores = detector.scores(model, result.adversarial, ids.data(), options.seed);
     const attack::Threat& own = entry.attack->threat();
-    DetectionRow row{.name = entry.name, .settings = entry.settings, .adaptive = adaptive, .threat = own};
+    DetectionRow row;
+    row.name = entry.name;
+    row.settings = entry.settings;
+    row.adaptive = adaptive;
+    row.threat = own;
     row.within_threat = own.norm == threat.norm && own.epsilon == threat.epsilon;
     row.tried = out.clean_correct;
     for (std::size_t i = 0; i < scores.size(); ++i) {

@@ -104,7 +104,10 @@ struct FlaggedShare {
 /// The share of `scores` above the threshold; NaN is flagged.
 inline FlaggedShare flagged_share(std::span<const float> scores, float threshold, double rate,
                                   double confidence = 0.95) {
-  FlaggedShare out{.rate = rate, .threshold = threshold, .total = static_cast<std::int64_t>(scores.size())};
+  FlaggedShare out;
+  out.rate = rate;
+  out.threshold = threshold;
+  out.total = static_cast<std::int64_t>(scores.size());
   out.flagged = std::count_if(scores.begin(), scores.end(), [&](float s) { return !(s <= threshold); });
   if (out.total > 0) {
     out.interval = clopper_pearson(out.flagged, out.total, confidence);
