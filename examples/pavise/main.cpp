@@ -15,6 +15,7 @@ int main(int argc, char** argv) {
   pavise::program::add_attack(app, command);
   pavise::program::add_evaluate(app, command);
   pavise::program::add_distill(app, command);
+  pavise::program::add_detect(app, command);
   pavise::program::add_report(app);
   try {
     app.parse(argc, argv);

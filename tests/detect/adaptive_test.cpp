@@ -10,6 +10,7 @@
 #include "detect/detect_checks.hpp"
 #include "pavise/attack/carlini_wagner.hpp"
 #include "pavise/attack/catalog.hpp"
+#include "pavise/evaluate/adapt.hpp"
 #include "pavise/evaluate/detection.hpp"
 #include "pavise/evaluate/robustness.hpp"
 
@@ -25,7 +26,7 @@ const attack::Threat& threat() {
 }
 
 /// The published adaptive attack in few steps.
-attack::SuiteEntry carlini_wagner() { return evaluate::detail::detector_entry(threat()); }
+attack::SuiteEntry carlini_wagner() { return evaluate::detector_carlini_wagner(threat()); }
 
 attack::SuiteEntry named(const std::string& name, const attack::Settings& settings = {}) {
   return {name, attack::make_attack(name, threat(), settings).attack};
