@@ -277,6 +277,69 @@ TEST_CASE("program: filters in front of a model, within it, and in a table") {
   CHECK(json["robust"]["correct"].get<int>() < json["clean"]["correct"].get<int>());
 }
 
+TEST_CASE("program: a detector is fitted, attacked, shown, and stands in front of its own model alone") {
+  if (!there()) {
+    return;
+  }
+  const Scratch scratch;
+  const std::string model = scratch / "m.safetensors";
+  REQUIRE(run(kTrain + "--out " + model).status == 0);
+  const std::string detector = scratch / "runs/m.json";  // beside the records: the report passes it over
+  const std::string arguments =
+      "detect --data drawn-digits --eps 0.2 --count 24 --steps 10 --cw-steps 20 --model-file " + model;
+  const Outcome detect = run(arguments + " --out " + detector + " --json " + (scratch / "runs/detection.json"));
+  INFO(detect.text);
+  REQUIRE(detect.status == 0);
+  CHECK(detect.text.find("detector-aware robust accuracy") != std::string::npos);
+  const auto json = nlohmann::json::parse(contents(scratch / "runs/detection.json"));
+  CHECK(json["kind"] == "detection");
+  REQUIRE(json["attacks"].size() == 6);
+  CHECK(json["attacks"][3]["adaptive"] == true);
+  CHECK(json["robust"]["total"] == 24);
+  CHECK(json["robust_served"]["correct"] <= json["clean_served"]["correct"]);
+  const Outcome again = run(arguments + " --quiet --threads 1 --json -");
+  const auto begin = again.text.find("{\n");
+  REQUIRE(begin != std::string::npos);
+  const auto same = nlohmann::json::parse(again.text.substr(begin));
+  CHECK(same["attacks"] == json["attacks"]);
+  CHECK(same["threshold"] == json["threshold"]);
+
+  REQUIRE(run("report --in " + (scratch / "runs") + " --out " + (scratch / "report")).status == 0);
+  CHECK(contents(scratch / "report/index.html").find("id=\"detection\"") != std::string::npos);
+
+  const Outcome guarded =
+      run("attack --data drawn-digits --eps 0.2 --count 20 --attack apgd-ce --steps 10 --quiet --model-file " + model +
+          " --detector " + detector);
+  INFO(guarded.text);
+  CHECK(guarded.status == 0);
+  const Outcome evaluated =
+      run("evaluate --data drawn-digits --eps 0.2 --count 20 --suite quick --no-signs --quiet --model-file " + model +
+          " --detector " + detector);
+  INFO(evaluated.text);
+  CHECK(evaluated.status == 0);
+  CHECK(evaluated.text.find("misclassified and not refused") != std::string::npos);
+
+  const std::string other = scratch / "other.safetensors";
+  REQUIRE(run("train --data drawn-digits --train-count 320 --epochs 1 --quiet --seed 4 --out " + other).status == 0);
+  const Outcome stranger =
+      run("attack --data drawn-digits --count 20 --quiet --model-file " + other + " --detector " + detector);
+  CHECK(stranger.status == 1);
+  CHECK(stranger.text.find("its threshold was fitted for model") != std::string::npos);
+  const auto refused = [&](const std::string& more, const std::string& part) {
+    const Outcome outcome = run("detect --data drawn-digits --quiet --model-file " + model + " " + more);
+    CAPTURE(more);
+    CHECK(outcome.status == 1);
+    CHECK(outcome.text.find(part) != std::string::npos);
+  };
+  refused("--fpr 1", "--fpr 1");
+  refused("--count 0", "--count 0");
+  refused("--eps 2", "exceeds the pixel box");
+  refused("--squeezers sharpen:2", "sharpen");
+  refused("--fit-count 1000000", "--fit-count 1000000");
+  refused("--attacks nope", "unknown attack nope");
+  refused("--data fashion-mnist:nowhere", "nowhere");
+}
+
 TEST_CASE("program: an evaluation, killed, goes on to the same record, and the report shows it") {
   if (!there()) {
     return;
