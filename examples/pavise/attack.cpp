@@ -27,6 +27,7 @@ struct Options : Subject {
   std::string target;
   std::string surrogate;
   std::string curve;
+  std::string filter_attack = "adaptive";
   std::int64_t restarts = 1;
 };
 
@@ -95,11 +96,16 @@ nlohmann::json distances(const attack::Result& result) {
 void run_attack(const Options& o) {
   o.apply();
   const auto settings = settings_of(o);
+  require(o.filter_attack == "adaptive" || o.filter_attack == "unaware", "--filter-attack ", o.filter_attack,
+          ", expected adaptive or unaware");
+  require(o.filter_attack == "adaptive" || (!o.filters.empty() && o.surrogate.empty()),
+          "--filter-attack unaware goes with --filter, and without --surrogate");
   std::optional<io::ModelFile> other;
+  std::optional<attack::Classifier> maker;  // what the images are made on, where that is not the classifier itself
   const auto make = [&](double epsilon) {
     auto named = attack::make_attack(o.attack, o.threat_of(epsilon), settings, !o.target.empty());
-    if (other) {
-      named.attack = std::make_shared<const attack::Transfer>(other->model, named.attack);
+    if (maker) {
+      named.attack = std::make_shared<const attack::Transfer>(*maker, named.attack);
     }
     return named;
   };
@@ -110,11 +116,14 @@ void run_attack(const Options& o) {
   }
   make(epsilon);
   const auto file = o.load_model();
-  const attack::Classifier model = o.classifier(file.model);
   data::Dataset test = o.load_test(file.model);
+  const attack::Classifier model = o.classifier(file.model, test.image_shape());
   if (!o.surrogate.empty()) {
     other.emplace(io::load_model(o.surrogate));
     require_same_images(o.surrogate, other->model, test);
+    maker = other->model;
+  } else if (o.filter_attack == "unaware") {
+    maker = o.bare_classifier(file.model);
   }
   std::vector<std::int32_t> truth;
   if (!o.target.empty()) {
@@ -178,6 +187,9 @@ void run_attack(const Options& o) {
   }
   if (other) {
     json["recipe"]["surrogate"] = o.surrogate;
+  }
+  if (!o.filters.empty()) {
+    json["recipe"]["filter_attack"] = o.filter_attack;
   }
   json["clean"] = count(result.clean_correct, result.size());
   json["robust"] = count(result.robust_correct, result.size());
@@ -247,6 +259,10 @@ void add_attack(CLI::App& app, const std::string& command) {
                   "Make images become a class: its number, or next, for the one after their own");
   sub->add_option("--surrogate", o->surrogate,
                   "Make the images on this model file instead, and see whether they transfer");
+  sub->add_option("--filter-attack", o->filter_attack,
+                  "adaptive: the attack knows the filters, and is made for them; unaware: it is made on the model "
+                  "without them")
+      ->capture_default_str();
   sub->add_option("--curve", o->curve, "Also attack at these radii, separated by commas");
   sub->add_flag_callback(
       "--list",

@@ -68,6 +68,8 @@ void add_train(CLI::App& app, const std::string& command);
 void add_attack(CLI::App& app, const std::string& command);
 void add_evaluate(CLI::App& app, const std::string& command);
 void add_distill(CLI::App& app, const std::string& command);
+void add_detect(CLI::App& app, const std::string& command);
+void add_filters(CLI::App& app, const std::string& command);
 void add_report(CLI::App& app);
 
 }  // namespace pavise::program

@@ -113,7 +113,7 @@ void run_evaluation(const Options& options) {
   if (!o.quiet) {
     e.progress = [&bars](std::string_view stage, std::int64_t done, std::int64_t total) { bars(stage, done, total); };
   }
-  const auto report = evaluate::robustness(o.classifier(file.model), test, threat, e);
+  const auto report = evaluate::robustness(o.classifier(file.model, test.image_shape()), test, threat, e);
   bars.finish();
   std::fputs(report.summary().c_str(), o.json == "-" ? stderr : stdout);  // standard output is the record's then
   if (!o.json.empty()) {

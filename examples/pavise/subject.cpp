@@ -8,8 +8,19 @@
 #include "pavise/attack/settings.hpp"
 #include "pavise/attack/smoothed.hpp"
 #include "pavise/data/catalog.hpp"
+#include "pavise/defend/detector_file.hpp"
+#include "pavise/defend/filter/catalog.hpp"
+#include "pavise/defend/filter/pipeline.hpp"
 
 namespace pavise::program {
+
+std::string filter_list() {
+  std::string out = "Filters: ";
+  for (const auto& d : defend::filter_catalog()) {
+    out += (out.size() > 9 ? "; " : "") + d.usage;
+  }
+  return out;
+}
 
 void Subject::add_to(CLI::App& app) {
   app.add_option("--model-file", model_file, "The model, as `pavise train` wrote it")->required();
@@ -21,6 +32,11 @@ void Subject::add_to(CLI::App& app) {
   app.add_option(
       "--smooth", smooth,
       "Attack the majority vote over Gaussian noise of this sigma (randomized smoothing), not the model itself");
+  app.add_option("--filter", filters,
+                 "A filter in front of the model, such as jpeg:75; may be given several times, the first one first. " +
+                     filter_list());
+  app.add_option("--detector", detector,
+                 "A detector in front of the model, as `pavise detect --out` wrote it: attacks have to stay unflagged");
   app.add_option("--draws", draws, "Draws of noise, or of a random model, in each query of an attack")
       ->capture_default_str();
   app.add_option("--gallery", gallery, "Keep this many images for the report")->capture_default_str();
@@ -32,33 +48,52 @@ void Subject::apply() const {
   require(count >= 1, "--count ", count, ", expected 1 or more");
   threat();
   require(draws >= 1, "--draws ", draws, ", expected 1 or more");
+  defend::make_filters<float>(filters);
   if (!smooth.empty()) {
     require(attack::parse_number("--smooth", smooth) > 0.0, "--smooth ", smooth, ", expected more than 0");
   }
+  require(detector.empty() || (filters.empty() && smooth.empty()),
+          "--detector goes without --filter and --smooth: its threshold was fitted for the model alone");
   if (!json.empty()) {
     prepare_output(json);
   }
 }
 
-void require_same_images(const std::string& file, const nn::Model& model, const data::Dataset& set) {
-  require<ShapeError>(set.image_shape() == model.input_shape(), file, " expects images of ", model.input_shape(),
-                      ", data set ", set.name(), " has ", set.image_shape());
+void require_same_images(const std::string& file, const nn::Model& model, const data::Dataset& set,
+                         const defend::FilterList<float>& filters) {
+  const Shape shape = filters.output_shape(set.image_shape());
+  require<ShapeError>(shape == model.input_shape(), file, " expects images of ", model.input_shape(), ", data set ",
+                      set.name(), " has ", shape, filters.empty() ? "" : " behind ", filters.to_string());
   require(set.classes() <= model.classes(), file, " tells ", model.classes(), " classes apart, data set ", set.name(),
           " has ", set.classes());
 }
 
 data::Dataset Subject::load_test(const nn::Model& model) const {
   data::Dataset test = data::load(data).test.first(count);
-  require_same_images(model_file, model, test);
+  require_same_images(model_file, model, test, defend::make_filters<float>(filters));
   return test;
 }
 
-attack::Classifier Subject::classifier(const nn::Model& model) const {
+attack::Classifier Subject::bare_classifier(const nn::Model& model) const {
   if (smooth.empty()) {
-    const attack::Classifier plain(model);
+    attack::Classifier plain(model);
+    if (!detector.empty()) {
+      const auto file = defend::load_detector(detector);
+      defend::require_fitted_for(file, model);
+      plain = file.detector.guard(plain);
+    }
     return plain.with_draws(plain.declaration().random ? draws : 1);
   }
   return attack::smoothed(model, attack::parse_number("--smooth", smooth), {.draws = draws});
+}
+
+attack::Classifier Subject::classifier(const nn::Model& model, const Shape& input) const {
+  const attack::Classifier bare = bare_classifier(model);
+  if (filters.empty()) {
+    return bare;
+  }
+  const attack::Classifier all = defend::Pipeline(defend::make_filters<float>(filters), bare, input);
+  return all.with_draws(all.declaration().random ? draws : 1, all.repeats_draws());
 }
 
 nlohmann::json Subject::make_record(const std::string& kind, const io::ModelFile& file,
@@ -77,6 +112,15 @@ nlohmann::json Subject::make_record(const std::string& kind, const io::ModelFile
   if (!smooth.empty()) {
     out["smooth"] = attack::parse_number("--smooth", smooth);
     out["label"] = concat(out["label"].get<std::string>(), ", smoothed ", smooth);
+  }
+  if (!detector.empty()) {
+    out["detector"] = detector;
+    out["label"] = concat(out["label"].get<std::string>(), ", with a detector");
+  }
+  if (!filters.empty()) {
+    const std::string all = defend::make_filters<float>(filters).to_string();
+    out["filters"] = all;
+    out["label"] = concat(out["label"].get<std::string>(), ", behind ", all);
   }
   out["norm"] = norm;
   out["epsilon"] = parse_radius(eps);

@@ -14,9 +14,13 @@
 #include "pavise/attack/threat.hpp"
 #include "pavise/core/tensor.hpp"
 #include "pavise/data/dataset.hpp"
+#include "pavise/defend/filter/filter.hpp"
 #include "pavise/io/model_file.hpp"
 
 namespace pavise::program {
+
+/// "Filters: bit-depth:BITS; ...": for help.
+std::string filter_list();
 
 struct Subject : Shared {
   std::string model_file;
@@ -25,8 +29,10 @@ struct Subject : Shared {
   std::int64_t count = 1000;
   std::int64_t gallery = 0;
   std::string json;
-  std::string smooth;       ///< sigma of the noise whose majority vote is attacked; empty: the model as it is
-  std::int64_t draws = 20;  ///< of a random classifier, in each query of an attack
+  std::string smooth;                ///< sigma of the noise whose majority vote is attacked; empty: the model as it is
+  std::int64_t draws = 20;           ///< of a random classifier, in each query of an attack
+  std::vector<std::string> filters;  ///< in front of the model, the first one first
+  std::string detector;              ///< a file of `pavise detect`; empty: nothing is refused
 
   void add_to(CLI::App& app);
   /// Sets the threads up, and refuses what cannot be before long work begins.
@@ -34,16 +40,19 @@ struct Subject : Shared {
   attack::Threat threat() const { return threat_of(parse_radius(eps)); }
   attack::Threat threat_of(double epsilon) const { return {attack::parse_norm(norm), epsilon}; }
   io::ModelFile load_model() const { return io::load_model(model_file); }
-  /// The first `count` images of the test set, which must suit the model.
+  /// The first `count` images of the test set; behind the filters they must suit the model.
   data::Dataset load_test(const nn::Model& model) const;
-  /// The model, or its smoothed classifier; refers to the model.
-  attack::Classifier classifier(const nn::Model& model) const;
+  /// The model, its smoothed classifier, or the model with the detector, without filters; refers to the model.
+  attack::Classifier bare_classifier(const nn::Model& model) const;
+  /// The same behind the filters, of images of shape `input`.
+  attack::Classifier classifier(const nn::Model& model, const Shape& input) const;
   /// A record with data, model, defence, label, threat and command.
   nlohmann::json make_record(const std::string& kind, const io::ModelFile& file, const data::Dataset& test) const;
 };
 
-/// A model and the images that another one's were made with.
-void require_same_images(const std::string& file, const nn::Model& model, const data::Dataset& set);
+/// A model, behind filters, and the images that another one's were made with.
+void require_same_images(const std::string& file, const nn::Model& model, const data::Dataset& set,
+                         const defend::FilterList<float>& filters = {});
 
 /// Images before and after, as an attack or an evaluation left them.
 struct GallerySource {

@@ -7,6 +7,7 @@
 
 #include "common.hpp"
 #include "pavise/data/catalog.hpp"
+#include "pavise/defend/filter/catalog.hpp"
 #include "pavise/defend/presets.hpp"
 #include "pavise/defend/trainer.hpp"
 #include "pavise/io/model_file.hpp"
@@ -32,6 +33,7 @@ struct Options : Shared {
   std::string defense = "none";
   std::string teacher;
   double temperature = 20.0;
+  std::vector<std::string> filters;
   defend::DefenseOptions preset;
   defend::TrainOptions train;
 };
@@ -75,6 +77,8 @@ void run_train(Options o) {
   o.preset.gaussian_sigma = o.train.gaussian_sigma;
   const bool distill = o.defense == "distill";
   require(distill || o.teacher.empty(), "--teacher ", o.teacher, " goes with --defense distill");
+  require(!distill || o.filters.empty(), "--filter does not go with --defense distill");
+  const auto filters = defend::make_filters<float>(o.filters);
   const defend::Defense defense = distill ? defend::Defense{} : defend::make_defense(o.defense, threat, o.preset);
   o.train.gaussian_sigma = distill ? o.train.gaussian_sigma : defense.gaussian_sigma;
   prepare_output(out);
@@ -84,13 +88,16 @@ void run_train(Options o) {
   }
   nn::ModelOptions model_options;
   model_options.seed = o.seed;
-  model_options.input = split.train.image_shape();
+  model_options.input = filters.output_shape(split.train.image_shape());
   model_options.classes = split.train.classes();
   require(o.init == "torch" || o.init == "he" || o.init == "xavier", "unknown initialisation ", o.init,
           ", expected torch, he or xavier");
   model_options.init = o.init == "he" ? nn::Init::he : o.init == "xavier" ? nn::Init::xavier : nn::Init::torch;
   model_options.temperature = distill ? o.temperature : 1.0;
   nn::Model model = nn::make_model(o.model, model_options);
+  if (!filters.empty()) {
+    model = defend::with_filters(filters, model, split.train.image_shape());
+  }
   if (o.summary) {
     std::printf("%s\n", nn::summary(model).c_str());
   }
@@ -121,6 +128,9 @@ void run_train(Options o) {
   const std::string label = o.label.empty() ? o.defense : o.label;
   std::map<std::string, std::string> recipe{{"defense", o.defense}, {"label", label}, {"data", o.data},
                                             {"command", o.command}, {"norm", o.norm}, {"eps", o.eps}};
+  if (!filters.empty()) {
+    settings_of_training.emplace_back("filters", filters.to_string());
+  }
   nlohmann::json settings = nlohmann::json::object();
   for (const auto& [key, value] : settings_of_training) {
     recipe[key] = value;
@@ -168,6 +178,9 @@ void add_train(CLI::App& app, const std::string& command) {
       ->capture_default_str();
   sub->add_option("--teacher", o->teacher,
                   "distill: the teacher's network (default: the student's); its file goes beside");
+  sub->add_option(
+      "--filter", o->filters,
+      "A filter of the images as the model's first layer, such as thermometer:16; may be given several times");
   sub->add_option("--norm", o->norm, "Norm of the attack in training: linf, l2 or l1")->capture_default_str();
   sub->add_option("--eps", o->eps, "Its radius in pixels of [0,1]: a number, or a fraction such as 8/255")
       ->capture_default_str();

@@ -32,6 +32,10 @@ Case row(const std::string& text, Shape in, Oracle oracle, double low, double hi
   return c;
 }
 
+defend::FilterList<float> filter_list(const std::vector<std::string>& texts) {
+  return defend::make_filters<float>(texts);
+}
+
 Values filtered(const std::string& text, Shape in, const Values& x) {
   pv::Tape<double> tape;
   tape.begin(1, 1);

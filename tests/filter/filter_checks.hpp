@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "autodiff/op_check.hpp"
 #include "pavise/core/shape.hpp"
@@ -26,6 +27,9 @@ using Oracle = std::function<Values(const Values& x, Shape shape, std::uint32_t 
 
 /// A row of the table of operations for a filter named by text.
 Case row(const std::string& text, Shape in, Oracle oracle, double low = 0, double high = 1);
+
+/// The filters of these texts.
+defend::FilterList<float> filter_list(const std::vector<std::string>& texts);
 
 /// The values of one image, row-major, behind a filter named by text.
 Values filtered(const std::string& text, Shape in, const Values& x);

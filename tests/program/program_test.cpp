@@ -122,6 +122,10 @@ TEST_CASE("program: what it refuses, it names") {
                                          {"attack --model-file m --attack fab --loss dlr", "no setting loss"},
                                          {"attack --model-file m --set steps", "NAME=VALUE"},
                                          {"attack --model-file m --eps -0.1", "-0.1"},
+                                         {"attack --model-file m --filter blur:2", "gaussian-blur"},
+                                         {"attack --model-file m --filter jpeg:0", "quality 0"},
+                                         {"attack --model-file m --filter-attack blind", "adaptive or unaware"},
+                                         {"train --data drawn-digits --filter nope", "bit-depth"},
                                          {"attack --model-file m --attack ddn --norm linf", "l2"},
                                          {"evaluate", "--model-file"},
                                          {"evaluate --model-file /nowhere/m.safetensors", "/nowhere/m.safetensors"},
@@ -134,7 +138,7 @@ TEST_CASE("program: what it refuses, it names") {
     CHECK(out.status != 0);
     CHECK(out.text.find(words) != std::string::npos);
   }
-  for (const char* command : {"", "train", "attack", "evaluate", "distill", "report"}) {
+  for (const char* command : {"", "train", "attack", "evaluate", "distill", "filters", "report"}) {
     const Outcome help = run(std::string(command) + " --help");
     CHECK(help.status == 0);
     CHECK(help.text.find("Usage") != std::string::npos);
@@ -220,6 +224,120 @@ TEST_CASE("program: distillation, one temperature as a model and several as a sw
     CAPTURE(std::string(wrong));
     CHECK(run(std::string("distill --data drawn-digits --quiet ") + wrong).status != 0);
   }
+}
+
+TEST_CASE("program: filters in front of a model, within it, and in a table") {
+  if (!there()) {
+    return;
+  }
+  const Scratch scratch;
+  const std::string model = scratch / "runs/m.safetensors";
+  REQUIRE(run(kTrain + "--defense none --out " + model).status == 0);
+  const std::string common = "--data drawn-digits --count 40 --quiet --model-file " + model + " ";
+  const auto record = [&](const std::string& arguments) {
+    const Outcome out = run(arguments + " --json " + (scratch / "out.json"));
+    INFO(arguments, ": ", out.text);
+    REQUIRE(out.status == 0);
+    return nlohmann::json::parse(contents(scratch / "out.json"));
+  };
+  const std::string attack = "attack " + common + "--attack pgd --steps 10 --filter jpeg:75 --filter bit-depth:4 ";
+  const auto adaptive = record(attack);
+  CHECK(adaptive["filters"] == "jpeg:75:420 | bit-depth:4");
+  CHECK(adaptive["recipe"]["filter_attack"] == "adaptive");
+  CHECK(adaptive["label"] == "none, behind jpeg:75:420 | bit-depth:4");
+  const auto unaware = record(attack + "--filter-attack unaware");
+  CHECK(unaware["recipe"]["filter_attack"] == "unaware");
+  CHECK(adaptive["robust"]["correct"].get<int>() <= unaware["robust"]["correct"].get<int>());
+  const Outcome evaluate = run("evaluate " + common +
+                               "--filter gaussian-noise:0.1 --steps 3 --queries 20 --draws 2 "
+                               "--judging-draws 5 --no-signs");
+  INFO(evaluate.text);
+  CHECK(evaluate.status == 0);
+  CHECK(evaluate.text.find("the classifier is random") != std::string::npos);
+
+  const auto table = record("filters " + common +
+                            "--steps 5 --queries 20 --draws 2 --judging-draws 5 --gallery 2 "
+                            "--filter median:2 --filter jpeg:50+gaussian-noise:0.05");
+  REQUIRE(table["points"].size() == 3);
+  CHECK(table["points"][0]["filters"] == "");
+  CHECK(table["points"][2]["filters"] == "jpeg:50:420 | gaussian-noise:0.05");
+  CHECK(table["points"][2]["random"] == true);
+  CHECK(table["gallery"]["items"].size() == 2);
+  fs::rename(scratch / "out.json", scratch / "runs/filters.json");
+  REQUIRE(run("report --in " + (scratch / "runs") + " --out " + (scratch / "report")).status == 0);
+  CHECK(contents(scratch / "report/index.html").find("id=\"filters\"") != std::string::npos);
+
+  // A code within the model: its file loads by itself.
+  const std::string coded = scratch / "runs/coded.safetensors";
+  const Outcome train = run(kTrain + "--filter thermometer:8 --out " + coded);
+  INFO(train.text);
+  REQUIRE(train.status == 0);
+  const auto json = record("attack --data drawn-digits --count 40 --quiet --attack pgd --model-file " + coded);
+  CHECK(json["clean"]["correct"].get<int>() > 20);
+  CHECK(json["robust"]["correct"].get<int>() < json["clean"]["correct"].get<int>());
+}
+
+TEST_CASE("program: a detector is fitted, attacked, shown, and stands in front of its own model alone") {
+  if (!there()) {
+    return;
+  }
+  const Scratch scratch;
+  const std::string model = scratch / "m.safetensors";
+  REQUIRE(run(kTrain + "--out " + model).status == 0);
+  const std::string detector = scratch / "runs/m.json";  // beside the records: the report passes it over
+  const std::string arguments =
+      "detect --data drawn-digits --eps 0.2 --count 24 --steps 10 --cw-steps 20 --model-file " + model;
+  const Outcome detect = run(arguments + " --out " + detector + " --json " + (scratch / "runs/detection.json"));
+  INFO(detect.text);
+  REQUIRE(detect.status == 0);
+  CHECK(detect.text.find("detector-aware robust accuracy") != std::string::npos);
+  const auto json = nlohmann::json::parse(contents(scratch / "runs/detection.json"));
+  CHECK(json["kind"] == "detection");
+  REQUIRE(json["attacks"].size() == 6);
+  CHECK(json["attacks"][3]["adaptive"] == true);
+  CHECK(json["robust"]["total"] == 24);
+  CHECK(json["robust_served"]["correct"] <= json["clean_served"]["correct"]);
+  const Outcome again = run(arguments + " --quiet --threads 1 --json -");
+  const auto begin = again.text.find("{\n");
+  REQUIRE(begin != std::string::npos);
+  const auto same = nlohmann::json::parse(again.text.substr(begin));
+  CHECK(same["attacks"] == json["attacks"]);
+  CHECK(same["threshold"] == json["threshold"]);
+
+  REQUIRE(run("report --in " + (scratch / "runs") + " --out " + (scratch / "report")).status == 0);
+  CHECK(contents(scratch / "report/index.html").find("id=\"detection\"") != std::string::npos);
+
+  const Outcome guarded =
+      run("attack --data drawn-digits --eps 0.2 --count 20 --attack apgd-ce --steps 10 --quiet --model-file " + model +
+          " --detector " + detector);
+  INFO(guarded.text);
+  CHECK(guarded.status == 0);
+  const Outcome evaluated =
+      run("evaluate --data drawn-digits --eps 0.2 --count 20 --suite quick --no-signs --quiet --model-file " + model +
+          " --detector " + detector);
+  INFO(evaluated.text);
+  CHECK(evaluated.status == 0);
+  CHECK(evaluated.text.find("misclassified and not refused") != std::string::npos);
+
+  const std::string other = scratch / "other.safetensors";
+  REQUIRE(run("train --data drawn-digits --train-count 320 --epochs 1 --quiet --seed 4 --out " + other).status == 0);
+  const Outcome stranger =
+      run("attack --data drawn-digits --count 20 --quiet --model-file " + other + " --detector " + detector);
+  CHECK(stranger.status == 1);
+  CHECK(stranger.text.find("its threshold was fitted for model") != std::string::npos);
+  const auto refused = [&](const std::string& more, const std::string& part) {
+    const Outcome outcome = run("detect --data drawn-digits --quiet --model-file " + model + " " + more);
+    CAPTURE(more);
+    CHECK(outcome.status == 1);
+    CHECK(outcome.text.find(part) != std::string::npos);
+  };
+  refused("--fpr 1", "--fpr 1");
+  refused("--count 0", "--count 0");
+  refused("--eps 2", "exceeds the pixel box");
+  refused("--squeezers sharpen:2", "sharpen");
+  refused("--fit-count 1000000", "--fit-count 1000000");
+  refused("--attacks nope", "unknown attack nope");
+  refused("--data fashion-mnist:nowhere", "nowhere");
 }
 
 TEST_CASE("program: an evaluation, killed, goes on to the same record, and the report shows it") {

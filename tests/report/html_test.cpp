@@ -199,6 +199,46 @@ TEST_CASE("report: the strip of an attack orders images by what broke them") {
   CHECK(colour_at(900) == detail::kCellColours[3].rgb);  // wrong from the start
 }
 
+TEST_CASE("report: a table of filters shows what they do to images and what they are worth") {
+  Json table = pavise_test::origin("filters", "none");
+  table["kind"] = "filters";
+  table["command"] = "pavise filters --filter jpeg:75";
+  table["norm"] = "linf";
+  table["epsilon"] = 0.1;
+  const auto point = [](const char* filters, bool random, int unaware, int adaptive) {
+    return Json{{"filters", filters},
+                {"random", random},
+                {"differentiable", random},
+                {"clean", pavise_test::count(95, 100)},
+                {"unaware", pavise_test::count(unaware, 100)},
+                {"adaptive", pavise_test::count(adaptive, 100)}};
+  };
+  table["points"] = {point("", false, 3, 3), point("jpeg:75", false, 61, 2), point("thermometer:4", true, 50, 1)};
+  const Json pixels = std::vector<int>(12, 100);
+  table["gallery"] = {{"shape", {3, 2, 2}},
+                      {"items", {{{"index", 7}, {"label", 1}, {"clean", pixels}, {"filtered", {pixels, nullptr}}}}}};
+  auto records = sample_records();
+  records.push_back(table);
+  for (const auto& page : {render_report({table}), render_report(records)}) {
+    CHECK(contains(page, "id=\"filters\""));
+    CHECK(contains(page, "pavise filters --filter jpeg:75"));
+    CHECK(contains(page, "<b>jpeg:75</b></td><td>fixed, not differentiable"));
+    CHECK(contains(page, "<b>61.0 %</b>"));
+    CHECK(contains(page, "alt=\"Image 7 behind jpeg:75\""));
+    CHECK_FALSE(contains(page, "Image 7 behind thermometer:4"));  // of another shape: no picture
+  }
+  Json wrong = table;
+  wrong["points"][1]["random"] = 1;
+  CHECK_THROWS_WITH_AS(render_report({wrong}), doctest::Contains("points[1].random: expected true or false"),
+                       pv::ValueError);
+  wrong = table;
+  wrong["gallery"]["items"][0]["filtered"] = Json::array();
+  CHECK_THROWS_WITH_AS(render_report({wrong}), doctest::Contains("an image for each of 2 filters, got 0"),
+                       pv::ValueError);
+  wrong["points"] = Json::array();
+  CHECK_THROWS_WITH_AS(render_report({wrong}), doctest::Contains("one filter or more"), pv::ValueError);
+}
+
 TEST_CASE("report: a sweep of distillation is a picture, a table and a verdict, alone or among other records") {
   const auto fooled = [](int k) { return Json{{"fooled", k}, {"total", 90}}; };
   Json sweep = pavise_test::origin("distillation", "distill");
@@ -283,8 +323,8 @@ TEST_CASE("report: training alone, attacks alone, absent options and colour imag
 TEST_CASE("report: a missing or wrong field is named with its file") {
   CHECK(refusal(0, [](Json& r) { r.erase("kind"); }) == "runs/x.json: field kind: missing");
   CHECK(refusal(0, [](Json& r) { r["kind"] = "certificate"; }) ==
-        "runs/x.json: field kind: got \"certificate\", expected \"training\", \"attack\", \"evaluation\" or "
-        "\"distillation\"");
+        "runs/x.json: field kind: got \"certificate\", expected \"training\", \"attack\", \"evaluation\", "
+        "\"distillation\", \"filters\" or \"detection\"");
   CHECK(refusal(0, [](Json& r) { r.erase("command"); }) == "runs/x.json: field command: missing");
   CHECK(refusal(0, [](Json& r) { r["history"] = 3; }) ==
         "runs/x.json: field history: expected an array, got a value of type number");

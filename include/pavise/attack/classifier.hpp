@@ -31,11 +31,12 @@ class Classifier {
   Classifier(const nn::Model& model)  // NOLINT(google-explicit-constructor): a model is a classifier
       : name_(model.name()),
         input_(model.input_shape()),
-        classes_(model.classes()),
+        classes_(model.classes() - (model.net().declaration().rejection_output ? 1 : 0)),
         logits_([&model](Var<float> x) { return model(x); }),
         declaration_(model.net().declaration()) {}
 
-  /// `logits`: from (C,H,W) = `input` to (classes). `declaration`: whether it draws random numbers, and so on.
+  /// `logits`: from (C,H,W) = `input` to (classes), and one number more where `declaration` has a rejection output.
+  /// `declaration`: whether it draws random numbers, and so on.
   Classifier(std::string name, Shape input, std::int32_t classes, Logits logits, nn::Declaration declaration = {})
       : name_(std::move(name)),
         input_(input),
@@ -50,7 +51,14 @@ class Classifier {
   std::int32_t classes() const { return classes_; }
   const nn::Declaration& declaration() const { return declaration_; }
 
-  Var<float> operator()(Var<float> x) const { return logits_(x); }
+  /// What the function gives for x: the logits, and behind them the rejection output where there is one. Attacks ask
+  /// by `query`, which counts a refused image as right.
+  Var<float> operator()(Var<float> x) const {
+    const Var<float> y = logits_(x);
+    const Shape expected{classes_ + (declaration_.rejection_output ? 1 : 0)};
+    require<ShapeError>(y.shape() == expected, "classifier ", name_, ": gives ", y.shape(), ", expected ", expected);
+    return y;
+  }
 
   /// How many draws of its random numbers an attack averages for each query (expectation over transformations,
   /// Athalye et al. 2018); 1 for a classifier without any.
@@ -68,6 +76,8 @@ class Classifier {
   /// The mean that a query takes of them.
   Mean mean() const { return mean_; }
   Classifier with_mean(Mean mean) const {
+    require(mean == Mean::loss || !declaration_.rejection_output, "classifier ", name_,
+            ": refuses inputs, and a mean softmax of refusals is not defined, expected Mean::loss");
     Classifier other = *this;
     other.mean_ = mean;
     return other;

@@ -67,7 +67,7 @@ class Pgd : public Attack {
                                      .restarts = clean.restarts(group),
                                      .numbers = nullptr,
                                      .number = i},
-                                    answer);
+                                    answer, options_.targeted);
       step(threat(), adversarial, gradient, center, n, lanes, alpha, static_cast<float>(options_.l1_sparsity));
     }
     passes.forward += options_.steps * forward_passes(model, true) * clean.valid(group);

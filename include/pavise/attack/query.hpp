@@ -13,7 +13,9 @@
 
 #include "pavise/attack/classifier.hpp"
 #include "pavise/attack/mean_softmax.hpp"
+#include "pavise/attack/rejection.hpp"
 #include "pavise/autodiff/loss.hpp"
+#include "pavise/autodiff/shape_ops.hpp"
 #include "pavise/core/philox.hpp"
 #include "pavise/core/tensor.hpp"
 
@@ -39,12 +41,14 @@ struct QueryKey {
 
 /// What came back. Of a classifier that is asked for several draws: the mean of the losses (Mean::softmax: the loss of
 /// the logits that follow), the logarithm of the mean softmax as logits, and the class with most votes (the lowest of
-/// equals) as prediction.
+/// equals) as prediction. Of a classifier with a rejection output that is asked with labels: logits and prediction in
+/// which a refused image counts as right (credit_rejection).
 struct Answer {
   AlignedVector<float> logits;  ///< [classes][width]
   alignas(64) PerLane<float> loss{};
   PerLane<std::int32_t> prediction{};
-  PerLane<bool> finite{};  ///< whether all logits are finite numbers
+  PerLane<bool> finite{};    ///< whether all logits are finite numbers
+  PerLane<bool> rejected{};  ///< by the rejection output, or by more than half of the draws of it
 };
 
 namespace detail {
@@ -66,6 +70,22 @@ inline void set_query_key(Tape<float>& tape, const Classifier& model, const Quer
                             static_cast<std::uint32_t>(draw))[0];
   }
   tape.set_key({.seed = key.seed, .iteration = static_cast<std::uint32_t>(draw), .images = names.data()});
+}
+
+/// The logits behind a classifier's outputs, as `credit_rejection` makes them where there are labels; notes the lanes
+/// that are refused. NaN is refused.
+inline Var<float> read_rejection(const Classifier& model, Var<float> outputs, int lanes, const std::int32_t* labels,
+                                 bool targeted, std::int64_t draw, PerLane<std::int64_t>& refusals, Answer& answer) {
+  if (!model.declaration().rejection_output) {
+    return outputs;
+  }
+  const float* excess = outputs.data() + model.classes() * lanes;
+  for (int lane = 0; lane < lanes; ++lane) {
+    const auto l = static_cast<std::size_t>(lane);
+    refusals[l] = (draw == 0 ? 0 : refusals[l]) + (excess[lane] <= 0.0f ? 0 : 1);
+    answer.rejected[l] = 2 * refusals[l] > model.draws();
+  }
+  return labels != nullptr ? credit_rejection(outputs, labels, targeted) : slice(outputs, 0, 0, model.classes());
 }
 
 inline void read_answer(Var<float> logits, int lanes, std::int64_t draw, std::int64_t draws, Answer& answer,
@@ -192,10 +212,11 @@ inline std::int64_t forward_passes(const Classifier& model, bool gradient) {
 }
 
 /// Puts `images` images in `width` lanes (16, or 1), x [size][width] with room for fifteen elements behind a single one,
-/// to the classifier. `loss` (may be empty) is evaluated for `labels`. Returns the derivative of the loss, [size][width],
-/// where `gradient` is asked for; it stays valid until the thread's tape is used again. Works on the thread's tape.
+/// to the classifier. `loss` (may be empty) is evaluated for `labels`, which are classes to reach where `targeted`.
+/// Returns the derivative of the loss, [size][width], where `gradient` is asked for; it stays valid until the thread's
+/// tape is used again. Works on the thread's tape.
 inline const float* query(const Classifier& model, float* x, std::int64_t images, int width, const std::int32_t* labels,
-                          const Loss& loss, bool gradient, const QueryKey& key, Answer& answer) {
+                          const Loss& loss, bool gradient, const QueryKey& key, Answer& answer, bool targeted = false) {
   auto& tape = thread_tape<float>();
   const std::int64_t size = model.input_shape().numel();
   const std::int64_t draws = model.draws();
@@ -206,6 +227,7 @@ inline const float* query(const Classifier& model, float* x, std::int64_t images
   thread_local std::vector<std::int32_t> votes;
   thread_local AlignedVector<float> sum;
   PerLane<std::uint32_t> names{};
+  PerLane<std::int64_t> refusals{};
   const float share = 1.0f / static_cast<float>(draws);
   const float* g = nullptr;
   for (std::int64_t draw = 0; draw < draws; ++draw) {
@@ -214,7 +236,8 @@ inline const float* query(const Classifier& model, float* x, std::int64_t images
       detail::set_query_key(tape, model, key, draw, width, names);
     }
     const Var<float> input = tape.view(model.input_shape(), x, gradient);
-    const Var<float> logits = model(input);
+    const Var<float> logits =
+        detail::read_rejection(model, model(input), width, labels, targeted, draw, refusals, answer);
     const Var<float> value = loss ? loss(logits, labels) : Var<float>();
     detail::read_answer(logits, width, draw, draws, answer, probability, votes);
     for (int lane = 0; loss && lane < width; ++lane) {
@@ -244,16 +267,17 @@ inline const float* query(const Classifier& model, float* x, std::int64_t images
 
 /// One query whose gradient of each logit comes back: rows[k] is [size][width], the derivative of logit k. Of several
 /// draws it is that of their mean, one query for each class: of the logits, or of what Mean::softmax makes of them.
-inline void query_jacobian(const Classifier& model, float* x, int width, float* rows, const QueryKey& key,
-                           Answer& answer) {
+/// `labels`, and whether they are `targeted`: to whom a refusal counts as right, of a classifier with a rejection output.
+inline void query_jacobian(const Classifier& model, float* x, int width, const std::int32_t* labels, float* rows,
+                           const QueryKey& key, Answer& answer, bool targeted = false) {
   auto& tape = thread_tape<float>();
   const std::int64_t size = model.input_shape().numel();
   if (model.draws() > 1) {
-    const Loss own_logit = [](Var<float> z, const std::int32_t* labels) { return pick(z, labels); };
+    PerLane<std::int32_t> own{};
+    const Loss own_logit = [&own](Var<float> z, const std::int32_t*) { return pick(z, own.data()); };
     for (std::int32_t k = 0; k < model.classes(); ++k) {
-      PerLane<std::int32_t> labels;
-      labels.fill(k);
-      const float* g = query(model, x, width, width, labels.data(), own_logit, true, key, answer);
+      own.fill(k);
+      const float* g = query(model, x, width, width, labels, own_logit, true, key, answer, targeted);
       std::copy(g, g + size * width, rows + k * size * width);
     }
     return;
@@ -261,12 +285,13 @@ inline void query_jacobian(const Classifier& model, float* x, int width, float* 
   thread_local AlignedVector<float> probability;
   thread_local std::vector<std::int32_t> votes;
   PerLane<std::uint32_t> names{};
+  PerLane<std::int64_t> refusals{};
   tape.begin(width, width);
   if (model.declaration().random) {
     detail::set_query_key(tape, model, key, 0, width, names);
   }
   const Var<float> input = tape.view(model.input_shape(), x, true);
-  const Var<float> logits = model(input);
+  const Var<float> logits = detail::read_rejection(model, model(input), width, labels, targeted, 0, refusals, answer);
   detail::read_answer(logits, width, 0, 1, answer, probability, votes);
   const std::int64_t classes = logits.size();
   std::fill(rows, rows + classes * size * width, 0.0f);

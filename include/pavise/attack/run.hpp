@@ -27,14 +27,17 @@ struct Result {
   std::vector<std::int32_t> prediction;  ///< of the adversarial image
   std::vector<float> clean_confidence;   ///< softmax probability of the prediction
   std::vector<float> confidence;
-  std::vector<std::uint8_t> fooled;   ///< wrong prediction (or target reached) at any distance; clean mistakes count
-  std::vector<std::uint8_t> success;  ///< fooled within epsilon
-  std::vector<std::int32_t> attempt;  ///< the one that the image comes from; -1: the clean image
-  std::vector<float> distance;        ///< of the adversarial image, in the threat's norm
-  std::vector<std::int64_t> forward;  ///< passes of each image's attempts up to the one that succeeded, or all
+  /// Wrong prediction (or target reached) at any distance; clean mistakes count. Never an image that is refused.
+  std::vector<std::uint8_t> fooled;
+  std::vector<std::uint8_t> success;         ///< fooled within epsilon
+  std::vector<std::int32_t> attempt;         ///< the one that the image comes from; -1: the clean image
+  std::vector<float> distance;               ///< of the adversarial image, in the threat's norm
+  std::vector<std::uint8_t> clean_rejected;  ///< whether the classifier refuses the clean image
+  std::vector<std::uint8_t> rejected;        ///< and the adversarial one
+  std::vector<std::int64_t> forward;         ///< passes of each image's attempts up to the one that succeeded, or all
   std::vector<std::int64_t> backward;
-  std::int64_t clean_correct = 0;
-  std::int64_t robust_correct = 0;
+  std::int64_t clean_correct = 0;   ///< images that are not fooled from the start: refused ones are among them
+  std::int64_t robust_correct = 0;  ///< images without success
   std::int64_t forward_passes = 0;  ///< sums of the above, the passes that judge included
   std::int64_t backward_passes = 0;
   std::int64_t size() const { return static_cast<std::int64_t>(success.size()); }
@@ -55,14 +58,15 @@ struct RunOptions {
 /// How the classifier sees one image.
 struct Judgement {
   std::int32_t prediction = -1;
-  float confidence = 0;  ///< softmax probability of the prediction
-  float loss = 0;        ///< cross-entropy of the label
-  bool finite = true;    ///< whether all logits are
+  float confidence = 0;   ///< softmax probability of the prediction
+  float loss = 0;         ///< cross-entropy of the label
+  bool finite = true;     ///< whether all logits are
+  bool rejected = false;  ///< whether the classifier refuses the image
 };
 
-/// Which of the predictions count, and how far rounding may take a distance beyond epsilon.
+/// Which of the predictions count (none of an image that is refused), and how far rounding may take a distance beyond epsilon.
 inline bool fooled(const Judgement& judgement, std::int32_t label, bool targeted) {
-  return judgement.finite && (judgement.prediction == label) == targeted;
+  return judgement.finite && !judgement.rejected && (judgement.prediction == label) == targeted;
 }
 inline bool within(const Threat& threat, float distance) {
   return static_cast<double>(distance) <= threat.epsilon * (1.0 + 1e-5) + 1e-6;
@@ -85,7 +89,7 @@ inline Judgement judgement_of(const Answer& answer, std::int64_t classes, int la
   }
   const double total = largest + std::log(sum);
   return {answer.prediction[l], static_cast<float>(std::exp(logit(answer.prediction[l]) - total)),
-          static_cast<float>(total - logit(label)), answer.finite[l]};
+          static_cast<float>(total - logit(label)), answer.finite[l], answer.rejected[l]};
 }
 
 /// Shapes, labels and pixels of a run, each refused by its value.
@@ -200,11 +204,13 @@ inline Result judge_clean(const Attack& attack, const Classifier& model, Work& w
             " gives logits that are not finite numbers (", "loss ", judgements[i].loss, ") for clean image ", i);
     result.clean_prediction.push_back(judgements[i].prediction);
     result.clean_confidence.push_back(judgements[i].confidence);
+    result.clean_rejected.push_back(judgements[i].rejected ? 1 : 0);
     result.fooled.push_back(fooled(judgements[i], work.labels[i], attack.targeted()) ? 1 : 0);
   }
   result.success = result.fooled;
   result.prediction = result.clean_prediction;
   result.confidence = result.clean_confidence;
+  result.rejected = result.clean_rejected;
   return result;
 }
 
@@ -294,6 +300,7 @@ inline Result run(const Attack& attack, const Classifier& model, const Tensor<fl
         result.fooled[i] = merit.fooled ? 1 : 0;
         result.prediction[i] = judgements[at].prediction;
         result.confidence[i] = judgements[at].confidence;
+        result.rejected[i] = judgements[at].rejected ? 1 : 0;
         result.distance[i] = distance;
         result.attempt[i] = static_cast<std::int32_t>(a.restart);
         std::copy(a.adversarial.begin(), a.adversarial.end(), result.adversarial.row(a.image).begin());

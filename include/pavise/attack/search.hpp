@@ -74,7 +74,7 @@ class Lanes {
   /// The gradient of every logit, [classes][size][width]. Counts a forward pass and as many backward ones as classes;
   /// of a classifier with several draws the passes of a query for each class.
   const Answer& jacobian(float* x, float* rows) {
-    query_jacobian(model_, x, width_, rows, query_key(), answer_of_query_);
+    query_jacobian(model_, x, width_, labels_.data(), rows, query_key(), answer_of_query_, targeted_);
     count(forward_, model_.draws() > 1 ? classes() * forward_passes(model_, true) : 1);
     count(backward_, model_.draws() * classes());
     next_query();
@@ -138,8 +138,8 @@ class Lanes {
   }
   void next_query() { count(queries_, 1); }
   void ask(float* x, const Loss& loss, float* gradient) {
-    const float* g =
-        query(model_, x, width_, width_, labels_.data(), loss, gradient != nullptr, query_key(), answer_of_query_);
+    const float* g = query(model_, x, width_, width_, labels_.data(), loss, gradient != nullptr, query_key(),
+                           answer_of_query_, targeted_);
     if (gradient != nullptr) {
       kernels::run_light([&](auto isa) { lane_finite<float>(isa, gradient, g, size_, width_); });
     }

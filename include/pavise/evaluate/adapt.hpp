@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "pavise/attack/auto.hpp"
+#include "pavise/attack/carlini_wagner.hpp"
 #include "pavise/attack/pgd.hpp"
 #include "pavise/attack/transfer.hpp"
 #include "pavise/autodiff/loss.hpp"
@@ -27,6 +28,19 @@ struct Plan {
   std::vector<std::string> open;                 ///< parts of the defence that no attack covers
 };
 
+/// Carlini and Wagner's L2 attack as it has to be for detectors (He et al. 2017): pixels start at the walls of the box,
+/// where tanh space is flat, and have to go farther than across the nearest boundary, for which the authors' learning
+/// rate of 0.01 takes thousands of steps.
+inline attack::SuiteEntry detector_carlini_wagner(const attack::Threat& threat, std::int64_t steps = 200) {
+  attack::CarliniWagnerOptions options;
+  options.iterations = steps;
+  options.learning_rate = 0.1;
+  options.search_steps = 5;
+  options.initial_constant = 1.0;
+  return {"carlini-wagner", std::make_shared<const attack::CarliniWagner>(threat, options), 1,
+          attack::Access::gradients, concat(steps, " steps, 5 constants")};
+}
+
 /// Makes the plan for a classifier's declaration:
 ///   random              the `rand` suite in place of `auto`, every query the mean of `draws` draws (expectation over
 ///                       transformations), and Square, with a fifth of its queries
@@ -34,7 +48,10 @@ struct Plan {
 ///   temperature T       a classifier that was trained at T has logits T times too large, at which cross-entropy
 ///                       underflows: cross-entropy of logits / T in its place, next to the plain one and a loss of the
 ///                       logits
-///   rejects             no attack here keeps an image unflagged: that part stays open
+///   rejects             with a rejection output every attack sees by how much an image is refused, and succeeds only with
+///                       one that is misclassified and not refused (attack/rejection.hpp); in L2 the attack by which the
+///                       published detectors fell comes on top, Carlini and Wagner's. Without that output no attack
+///                       here keeps an image unflagged: that part stays open
 /// Any suite gets an attack without gradients, and attacks that use gradients go first, so that what the others add is
 /// seen. `suite`: attacks of the caller's own; without entries those of its name.
 inline Plan adapt(const attack::Classifier& model, const attack::Threat& threat, attack::Suite suite,
@@ -88,7 +105,13 @@ inline Plan adapt(const attack::Classifier& model, const attack::Threat& threat,
   if (!d.differentiable) {
     plan.notes.push_back("not differentiable: the backward pass is a substitute (BPDA)");
   }
-  if (d.rejects) {
+  if (d.rejection_output) {
+    plan.notes.push_back(
+        "refuses inputs: an image is broken where it is misclassified and not refused, which every attack aims at");
+    if (threat.norm == attack::Norm::l2) {
+      suite.entries.push_back(detector_carlini_wagner(threat));
+    }
+  } else if (d.rejects) {
     plan.open.push_back("the defence may refuse inputs, and no attack here keeps an image unflagged");
   }
   // Stable, by Access: gradients, then outputs alone, then transfer.

@@ -17,7 +17,8 @@ namespace pavise::evaluate {
 /// What became of one image under one attack. Values are part of the file format.
 enum class Outcome : std::uint8_t { not_tried = 0, stood = 1, broken = 2 };
 
-/// ImageResult::broken_by of an image that no attack broke, and of one that is classified wrongly without any.
+/// ImageResult::broken_by of an image that no attack broke, and of one that is classified wrongly, or refused,
+/// without any.
 inline constexpr std::int32_t kStands = -1;
 inline constexpr std::int32_t kMisclassified = -2;
 

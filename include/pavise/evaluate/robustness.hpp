@@ -64,6 +64,9 @@ inline void hash_answers(Hash& hash, const attack::Classifier& model, const Prob
   hash.text(model.name()).number(model.classes());
   const nn::Declaration& d = model.declaration();
   hash.number(d.random).number(d.differentiable).number(d.temperature).number(d.rejects);
+  if (d.rejection_output) {
+    hash.text("rejection output");
+  }
   constexpr std::int64_t kPart = 1024;
   for (std::int64_t begin = 0; begin < all.size(); begin += kPart) {
     std::vector<std::int64_t> index(static_cast<std::size_t>(std::min(kPart, all.size() - begin)));
@@ -163,8 +166,8 @@ class Evaluation {
     const auto clean = attack::run(nothing, model_, all_.images, all_.labels,
                                    {.seed = options_.seed, .judging_draws = options_.judging_draws}, all_.ids.data());
     report_.total = n;
-    report_.clean_correct = clean.clean_correct;
     report_.adversarial = all_.images;
+    std::int64_t refused = 0;
     report_.images.resize(static_cast<std::size_t>(n));
     report_.matrix.assign(report_.attacks.size() * report_.images.size(), Outcome::not_tried);
     for (std::size_t i = 0; i < report_.images.size(); ++i) {
@@ -172,7 +175,13 @@ class Evaluation {
       image.label = all_.labels[i];
       image.clean_prediction = image.prediction = clean.clean_prediction[i];
       image.clean_confidence = image.confidence = clean.clean_confidence[i];
-      image.broken_by = image.clean_prediction == image.label ? kStands : kMisclassified;
+      const bool right = image.clean_prediction == image.label && clean.clean_rejected[i] == 0;
+      image.broken_by = right ? kStands : kMisclassified;
+      report_.clean_correct += right ? 1 : 0;
+      refused += clean.clean_rejected[i];
+    }
+    if (model_.declaration().rejects) {
+      report_.notes.push_back(concat("refuses ", refused, " of ", n, " clean images, which count as wrong"));
     }
     for (const auto& entry : plan_.suite.entries) {  // before hours go by
       require(entry.attack != nullptr, "evaluate ", model_.name(), ": attack ", entry.name, " is null");
@@ -410,7 +419,8 @@ class Evaluation {
 
 /// The robust accuracy of a classifier (a model, or anything that gives logits) on images (N,C,H,W) with their labels:
 /// the share that is classified correctly and that no attack, with none of its restarts and targets, breaks within
-/// `threat`. An image counts as broken where attack::run, which judges the attacks' images by their pixels, says so.
+/// `threat`. Of a classifier that refuses inputs, an image counts as correct where it is classified correctly and not
+/// refused, and as broken where it is made to be misclassified and not refused. An image counts as broken where attack::run, which judges the attacks' images by their pixels, says so.
 ///
 /// It first checks itself (evaluation mode, independence of the batch, epsilon 0, the pixel box), then runs the attacks
 /// that `adapt` derives from `options` and from what the classifier declares, each on the images that stand, then

@@ -29,6 +29,8 @@ struct Declaration {
   bool differentiable = true;  ///< otherwise its backward pass is a substitute
   double temperature = 1.0;    ///< of the softmax that it was trained with
   bool rejects = false;        ///< may refuse an input
+  /// Says so: behind the logits it gives one more number, positive where it refuses the input.
+  bool rejection_output = false;
 };
 
 /// What two layers say together: random or rejecting if one is, differentiable if both are, the higher temperature.
@@ -36,7 +38,8 @@ inline Declaration together(const Declaration& a, const Declaration& b) {
   return {.random = a.random || b.random,
           .differentiable = a.differentiable && b.differentiable,
           .temperature = a.temperature < b.temperature ? b.temperature : a.temperature,
-          .rejects = a.rejects || b.rejects};
+          .rejects = a.rejects || b.rejects,
+          .rejection_output = a.rejection_output || b.rejection_output};
 }
 
 /// One layer: a shape in, a shape out, named parameters, and a function of values on the tape. A layer is built once,

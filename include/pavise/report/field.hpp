@@ -2,6 +2,7 @@
 // JSON read with every field checked: a message names the file and the field. Heavy (nlohmann-json): not in the umbrella.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -91,6 +92,10 @@ class Field {
     return v;
   }
 
+  bool is_null() const { return value_->is_null(); }
+
+  bool truth() const { return expect(value_->is_boolean(), "true or false").get<bool>(); }
+
   Count count() const {
     Count out;
     out.total = at("total").integer(1);
@@ -118,6 +123,36 @@ class Field {
   std::string source_;
   std::string name_;
 };
+
+/// The extents of pictures, (C,H,W) of 1 or 3 channels; returns the number of values.
+inline std::size_t read_image_shape(const Field& shape, std::int64_t& channels, std::int64_t& height,
+                                    std::int64_t& width) {
+  const auto extents = shape.array();
+  if (extents.size() != 3) {
+    shape.fail("expected (C,H,W), got ", extents.size(), " numbers");
+  }
+  channels = extents[0].integer(1, 3);
+  height = extents[1].integer(1, 4096);
+  width = extents[2].integer(1, 4096);
+  if (channels == 2) {
+    extents[0].fail("got 2, expected 1 (grey) or 3 (RGB)");
+  }
+  return static_cast<std::size_t>(channels * height * width);
+}
+
+/// The values of a picture, 0 to 255.
+inline std::vector<double> read_pixels(const Field& field, std::size_t size) {
+  std::vector<double> values;
+  const auto entries = field.array();
+  if (entries.size() != size) {
+    field.fail("expected ", size, " pixels, got ", entries.size());
+  }
+  values.reserve(size);
+  for (const auto& entry : entries) {
+    values.push_back(std::clamp(entry.number(-0.01, 255.01), 0.0, 255.0));  // float rounding may step past the box
+  }
+  return values;
+}
 
 inline std::string text_or_empty(const Field& record, const std::string& key) {
   const Field field = record.find(key);

@@ -18,9 +18,9 @@ namespace pavise::report::detail {
 
 inline constexpr std::size_t kGalleryImages = 6;
 
-/// (C,H,W) values to a picture; `f` maps a value to 0..255 before it is rounded.
-template <class F>
-Image picture(const AttackRecord& r, const std::vector<double>& values, F f) {
+/// (C,H,W) values to a picture, of the record's extents; `f` maps a value to 0..255 before it is rounded.
+template <class Record, class F>
+Image picture(const Record& r, const std::vector<double>& values, F f) {
   Image out{r.width, r.height, r.channels, {}};
   out.pixels.reserve(values.size());
   for (std::int64_t i = 0; i < r.height * r.width; ++i) {

@@ -19,8 +19,10 @@
 
 #include "pavise/core/error.hpp"
 #include "pavise/io/file.hpp"
+#include "pavise/report/detection.hpp"
 #include "pavise/report/distillation.hpp"
 #include "pavise/report/evaluation.hpp"
+#include "pavise/report/filters.hpp"
 #include "pavise/report/gallery.hpp"
 #include "pavise/report/page.hpp"
 #include "pavise/report/record.hpp"
@@ -40,12 +42,14 @@ inline std::vector<std::string> distinct(const Results& results, std::string Ori
   std::for_each(results.training.begin(), results.training.end(), add);
   std::for_each(results.attacks.begin(), results.attacks.end(), add);
   std::for_each(results.distillation.begin(), results.distillation.end(), add);
+  std::for_each(results.detection.begin(), results.detection.end(), add);
+  std::for_each(results.filters.begin(), results.filters.end(), add);
   return out;
 }
 
 inline std::string summary_section(const std::vector<Model>& models, const Results& results) {
   if (models.empty()) {
-    return "";  // a sweep of distillation alone
+    return "";  // a sweep of distillation, a table of filters or a detector alone
   }
   std::vector<std::string> labels;
   labels.reserve(models.size());
@@ -368,10 +372,11 @@ inline std::string render_report(const std::vector<nlohmann::json>& records) {
       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" "
       "content=\"width=device-width,initial-scale=1\">\n<title>",
       escape(title), "</title>\n<style>\n", chart_style(), detail::page_style(), detail::evaluation_style(),
-      "</style>\n</head>\n<body class=\"pv-colours\">\n", notes, "<h1>", escape(title), "</h1>\n",
-      detail::summary_section(models, results), detail::accuracy_section(models, results),
+      detail::filter_style(), "</style>\n</head>\n<body class=\"pv-colours\">\n", notes, "<h1>", escape(title),
+      "</h1>\n", detail::summary_section(models, results), detail::accuracy_section(models, results),
       detail::evaluation_section(models, results), detail::charts_section(models, results),
-      detail::distillation_section(results.distillation), detail::gallery_section(models, results),
+      detail::distillation_section(results.distillation), detail::filter_section(results.filters),
+      detail::detection_section(results.detection), detail::gallery_section(models, results),
       detail::training_section(models), detail::reading_section(), detail::origins_section(models, results),
       "<footer>Pavise", versions.empty() ? "" : " ", escape(join(versions)), ", from ", escape(footer),
       ".</footer>\n</body>\n</html>\n");

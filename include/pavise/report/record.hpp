@@ -18,9 +18,11 @@
 
 #include "pavise/core/error.hpp"
 #include "pavise/io/file.hpp"
+#include "pavise/report/detection_record.hpp"
 #include "pavise/report/distillation_record.hpp"
 #include "pavise/report/evaluation_record.hpp"
 #include "pavise/report/field.hpp"
+#include "pavise/report/filter_record.hpp"
 #include "pavise/report/origin.hpp"
 
 namespace pavise::report {
@@ -94,30 +96,7 @@ inline TrainingRecord read_training(const Field& record) {
 }
 
 inline void read_gallery(const Field& gallery, AttackRecord& out) {
-  const Field shape = gallery.at("shape");
-  const auto extents = shape.array();
-  if (extents.size() != 3) {
-    shape.fail("expected (C,H,W), got ", extents.size(), " numbers");
-  }
-  out.channels = extents[0].integer(1, 3);
-  out.height = extents[1].integer(1, 4096);
-  out.width = extents[2].integer(1, 4096);
-  if (out.channels == 2) {
-    extents[0].fail("got 2, expected 1 (grey) or 3 (RGB)");
-  }
-  const auto size = static_cast<std::size_t>(out.channels * out.height * out.width);
-  const auto pixels = [size](const Field& field) {
-    std::vector<double> values;
-    const auto entries = field.array();
-    if (entries.size() != size) {
-      field.fail("expected ", size, " pixels, got ", entries.size());
-    }
-    values.reserve(size);
-    for (const auto& entry : entries) {
-      values.push_back(std::clamp(entry.number(-0.01, 255.01), 0.0, 255.0));  // float rounding may step past the box
-    }
-    return values;
-  };
+  const auto size = read_image_shape(gallery.at("shape"), out.channels, out.height, out.width);
   for (const auto& field : gallery.at("items").array()) {
     GalleryItem item;
     item.index = field.at("index").integer(0);
@@ -126,8 +105,8 @@ inline void read_gallery(const Field& gallery, AttackRecord& out) {
     item.adversarial_prediction = field.at("adversarial_prediction").integer(0);
     item.clean_confidence = number_or_none(field, "clean_confidence", 0, 1.0001);
     item.adversarial_confidence = number_or_none(field, "adversarial_confidence", 0, 1.0001);
-    item.clean = pixels(field.at("clean"));
-    item.adversarial = pixels(field.at("adversarial"));
+    item.clean = read_pixels(field.at("clean"), size);
+    item.adversarial = read_pixels(field.at("adversarial"), size);
     out.gallery.push_back(std::move(item));
   }
 }
@@ -169,10 +148,13 @@ struct Results {
   std::vector<TrainingRecord> training;
   std::vector<AttackRecord> attacks;
   std::vector<DistillationRecord> distillation;
+  std::vector<FilterRecord> filters;
+  std::vector<DetectionRecord> detection;
 };
 
-/// Reads `records`, each an object of kind "training", "attack", "evaluation" or "distillation"; a record's "file", where it has one, names it in
-/// messages. Throws ValueError that names the file and the field where one is missing or not what it should be.
+/// Reads `records`, each an object of kind "training", "attack", "evaluation", "distillation", "filters" or "detection";
+/// one of kind "detector" is no result and passed over. A record's "file", where it has one, names it in messages. Throws
+/// ValueError that names the file and the field where one is missing or not what it should be.
 inline Results read_records(const std::vector<nlohmann::json>& records) {
   Results out;
   for (std::size_t i = 0; i < records.size(); ++i) {
@@ -191,9 +173,14 @@ inline Results read_records(const std::vector<nlohmann::json>& records) {
       out.attacks.back().evaluation = detail::read_evaluation(record.at("evaluation"));
     } else if (kind == "distillation") {
       out.distillation.push_back(detail::read_distillation(record));
-    } else {
+    } else if (kind == "filters") {
+      out.filters.push_back(detail::read_filters(record));
+    } else if (kind == "detection") {
+      out.detection.push_back(detail::read_detection(record));
+    } else if (kind != "detector") {  // which is no result
       record.at("kind").fail("got \"", kind,
-                             "\", expected \"training\", \"attack\", \"evaluation\" or \"distillation\"");
+                             "\", expected \"training\", \"attack\", \"evaluation\", \"distillation\", \"filters\" or "
+                             "\"detection\"");
     }
   }
   return out;

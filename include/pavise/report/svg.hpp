@@ -35,7 +35,8 @@ struct Series {
   std::string name;
   std::vector<Point> points;
   std::optional<std::size_t>
-      colour;  ///< index in the palette, taken modulo 8; the series' own index where it is absent
+      colour;         ///< index in the palette, taken modulo 8; the series' own index where it is absent
+  bool marks = true;  ///< whether a line shows its points, with their tooltips
 };
 
 struct Axis {
@@ -325,8 +326,8 @@ inline Frame frame(const std::vector<Series>& series, const Chart& chart, std::s
 
 }  // namespace detail
 
-/// A line for each series, with a band over the points' `y_interval`s, a marker and a tooltip at each point, and a
-/// legend. Points are joined in the order given. Throws ValueError for a coordinate that is not finite or a chart
+/// A line for each series, with a band over the points' `y_interval`s, a marker and a tooltip at each point (where the
+/// series has marks), and a legend. Points are joined in the order given. Throws ValueError for a coordinate that is not finite or a chart
 /// without room.
 inline std::string line_chart(const std::vector<Series>& series, const Chart& chart) {
   detail::Frame frame = detail::frame(series, chart, "line_chart", true);
@@ -354,7 +355,7 @@ inline std::string line_chart(const std::vector<Series>& series, const Chart& ch
                     ";stroke-dasharray:", kDashes[colour % 4], "\" points=\"", path, "\"/>");
     const double r = points.size() > 30 ? 2.2 : 3.6;
     for (const auto& p : points) {
-      lines += detail::marker(colour, frame.x(p.x), frame.y(p.y), r, p.tooltip);
+      lines += series[i].marks ? detail::marker(colour, frame.x(p.x), frame.y(p.y), r, p.tooltip) : "";
     }
   }
   return frame.out + bands + lines + "</svg>\n";
