@@ -37,37 +37,33 @@ struct Job {
   const int4* tiles;       ///< class, first point, points, chunks (first | last << 16)
   std::int64_t in_size, out_size, in_group, out_group, out_row;
   int rows, padded, taps, chunks, tile_count;
-  int groups, slots;
+  int groups, slots;              ///< slots: tiles of rows in a block, 1, 2 or 4
   bool relu, accumulate, across;  ///< across: the points of a tile are groups
 };
 
-/// Starts the copy of the weights of one chunk for the block's tiles of rows: to[slot][tap][Rows].
+/// Starts the copy of the weights of one chunk for the block's tiles of rows: to[slot][tap][Rows]. A warp copies taps
+/// of one slot, so that little has to be computed and kept for it.
 template <int Rows>
 __device__ __forceinline__ void stage_weights(const Job& job, int chunk, float* to) {
   const int first = chunk * kChunk;
   const int taps = job.taps - first < kChunk ? job.taps - first : kChunk;
-  const int row0 = static_cast<int>(blockIdx.y) * job.slots * Rows;
-  const float* from = job.weight + (static_cast<std::int64_t>(blockIdx.z) * job.taps + first) * job.padded;
-  if constexpr (Rows >= 4) {
-    constexpr int kPieces = Rows / 4;
-    for (int i = static_cast<int>(threadIdx.x); i < taps * job.slots * kPieces; i += kWarps * 32) {
-      const int piece = i % kPieces;
-      const int slot = i / kPieces % job.slots;
-      const int tap = i / kPieces / job.slots;
-      const int row = row0 + slot * Rows + piece * 4;
-      if (row < job.padded) {
-        copy_async(to + (slot * kChunk + tap) * Rows + piece * 4,
-                   from + static_cast<std::int64_t>(tap) * job.padded + row);
+  constexpr int kPieces = Rows >= 4 ? Rows / 4 : Rows;  // of 16 bytes, or single weights
+  constexpr int kWidth = Rows / kPieces;
+  const int slot = warp_id() & (job.slots - 1);
+  const int piece = lane_id() % kPieces;
+  const int row = (static_cast<int>(blockIdx.y) * job.slots + slot) * Rows + piece * kWidth;
+  const int helpers = kWarps / job.slots * (32 / kPieces);  // that copy a tap each
+  int tap = warp_id() / job.slots * (32 / kPieces) + lane_id() / kPieces;
+  const float* from = job.weight + (static_cast<std::int64_t>(blockIdx.z) * job.taps + first + tap) * job.padded + row;
+  to += (slot * kChunk + tap) * Rows + piece * kWidth;
+  if (row < job.padded) {
+    PAVISE_NO_UNROLL
+    for (; tap < taps; tap += helpers, from += helpers * job.padded, to += helpers * Rows) {
+      if constexpr (kWidth == 4) {
+        copy_async(to, from);
+      } else {
+        *to = *from;
       }
-    }
-  } else {
-    for (int i = static_cast<int>(threadIdx.x); i < taps * job.slots * Rows; i += kWarps * 32) {
-      const int r = i % Rows;
-      const int slot = i / Rows % job.slots;
-      const int tap = i / Rows / job.slots;
-      const int row = row0 + slot * Rows + r;
-      to[(slot * kChunk + tap) * Rows + r] =
-          row < job.padded ? from[static_cast<std::int64_t>(tap) * job.padded + row] : 0.0f;
     }
   }
   commit_copies();
@@ -93,16 +89,16 @@ __device__ __forceinline__ void load_weights(const float* w, float (&value)[Rows
   }
 }
 
-/// sum[r][q] += weight[r] * x[q] for `Taps` taps, whose inputs are `step` elements apart.
+/// sum[r][q] += weight[r] * x[point[q]] for `Taps` taps with neighbouring inputs.
 template <int Rows, int Points, int Taps>
-__device__ __forceinline__ void add_taps(const float* w, const float* const (&x)[Points], std::int64_t at,
-                                         std::int64_t step, float (&sum)[Rows][Points]) {
+__device__ __forceinline__ void add_taps(const float* w, const float* x, const int (&point)[Points],
+                                         float (&sum)[Rows][Points]) {
   PAVISE_UNROLL
   for (int t = 0; t < Taps; ++t) {
     float value[Points];
     PAVISE_UNROLL
     for (int q = 0; q < Points; ++q) {
-      value[q] = x[q][at + t * step];
+      value[q] = x[point[q] + t * 32];
     }
     float weight[Rows];
     load_weights<Rows>(w + t * Rows, weight);
@@ -119,34 +115,30 @@ __device__ __forceinline__ void add_taps(const float* w, const float* const (&x)
 
 /// All taps of one span.
 template <int Rows, int Points>
-__device__ __forceinline__ void add_span(const int4 span, const float* weights, const float* const (&x)[Points],
-                                         float (&sum)[Rows][Points]) {
+__device__ __forceinline__ void add_span(const int4 span, const float* weights, const float* x,
+                                         const int (&point)[Points], float (&sum)[Rows][Points]) {
   const float* w = weights + span.y * Rows;
-  std::int64_t at = static_cast<std::int64_t>(span.x) * 32;
+  const float* from = x + static_cast<std::int64_t>(span.x) * 32;
+  int t = 0;
   if (span.w == 1) {  // a row of a kernel, or a fully connected layer: the offsets are constants
     if (span.z == 3) {
-      add_taps<Rows, Points, 3>(w, x, at, 32, sum);
+      add_taps<Rows, Points, 3>(w, from, point, sum);
       return;
     }
-    int t = 0;
-    for (; t + 4 <= span.z; t += 4, w += 4 * Rows, at += 4 * 32) {
-      add_taps<Rows, Points, 4>(w, x, at, 32, sum);
+    for (; t + 4 <= span.z; t += 4, w += 4 * Rows, from += 4 * 32) {
+      add_taps<Rows, Points, 4>(w, from, point, sum);
     }
-    for (; t < span.z; ++t, w += Rows, at += 32) {
-      add_taps<Rows, Points, 1>(w, x, at, 32, sum);
-    }
-    return;
   }
   const std::int64_t step = static_cast<std::int64_t>(span.w) * 32;
-  for (int t = 0; t < span.z; ++t, w += Rows, at += step) {
-    add_taps<Rows, Points, 1>(w, x, at, 0, sum);
+  for (; t < span.z; ++t, w += Rows, from += step) {
+    add_taps<Rows, Points, 1>(w, from, point, sum);
   }
 }
 
 /// One warp's tile, while the block stages weights together.
 template <int Rows, int Points>
 __device__ __forceinline__ void run_tile(const Job& job, const int4 tile, int block) {
-  const int slot = warp_id() % job.slots;
+  const int slot = warp_id() & (job.slots - 1);
   const int items = kWarps / job.slots;
   const int item = warp_id() / job.slots;
   const int row0 = (static_cast<int>(blockIdx.y) * job.slots + slot) * Rows;
@@ -155,12 +147,14 @@ __device__ __forceinline__ void run_tile(const Job& job, const int4 tile, int bl
   const auto channels = static_cast<std::int64_t>(blockIdx.z);
 
   // Places behind the last point or group repeat it; their sums are not stored.
-  const float* x[Points];
+  const std::int64_t first_group = std::min(group0, job.groups - 1);
+  const float* x = job.in + (first_group * job.in_size + channels * job.in_group) * 32 + lane_id();
+  int point[Points];
   PAVISE_UNROLL
   for (int q = 0; q < Points; ++q) {
-    const int2 point = job.points[tile.y + (job.across ? 0 : std::min(q, tile.z - 1))];
-    const std::int64_t group = std::min(group0 + (job.across ? q : 0), job.groups - 1);
-    x[q] = job.in + (group * job.in_size + channels * job.in_group + point.x) * 32 + lane_id();
+    const int groups_on = static_cast<int>(std::min(group0 + q, job.groups - 1) - first_group);
+    point[q] = job.across ? groups_on * static_cast<int>(job.in_size) * 32
+                          : job.points[tile.y + std::min(q, tile.z - 1)].x * 32;
   }
   float sum[Rows][Points];
   PAVISE_UNROLL
@@ -194,7 +188,7 @@ __device__ __forceinline__ void run_tile(const Job& job, const int4 tile, int bl
       const float* weights = shared + now * stage + slot * kChunk * Rows;
       const int end = spans[chunk + 1];
       for (int s = spans[chunk]; s < end; ++s) {
-        add_span<Rows, Points>(__ldg(job.spans + s), weights, x, sum);
+        add_span<Rows, Points>(__ldg(job.spans + s), weights, x, point, sum);
       }
     }
     __syncthreads();
@@ -359,6 +353,10 @@ Operator* make_operator(const GatherPlan& plan) {
   op->padded = static_cast<int>(plan.rows <= 4 ? 4 : plan.rows <= 8 ? 8 : (plan.rows + 15) / 16 * 16);
   op->chunks = static_cast<int>((plan.taps + kChunk - 1) / kChunk);
   require(op->chunks < 65536, "cuda: an operator of ", plan.taps, " taps, expected at most ", 65535 * kChunk);
+  // Places inside an image are 32-bit numbers, also where they count eight groups.
+  constexpr std::int64_t kLimit = std::int64_t{1} << 26;
+  require<DeviceError>(std::max(plan.in_size, plan.out_size) < kLimit, "cuda: an image of ",
+                       std::max(plan.in_size, plan.out_size), " elements, expected less than 2^26");
   op->multiprocessors = table.load()->device_info(0).multiprocessors;
 
   std::vector<int4> spans;
@@ -386,7 +384,7 @@ Operator* make_operator(const GatherPlan& plan) {
   for (const auto& c : class_points) {
     points.insert(points.end(), c.begin(), c.end());
   }
-  op->across = points.size() == 1;
+  op->across = points.size() == 1 && plan.classes.size() == 1 && points[0].x == 0 && plan.in_size < kLimit / 8;
 
   for (const TileShape& shape : kTileShapes) {
     if (std::any_of(op->tiles.begin(), op->tiles.end(), [&](const TileList& l) { return l.points == shape.points; })) {

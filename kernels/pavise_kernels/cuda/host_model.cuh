@@ -48,6 +48,7 @@
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
 #define PAVISE_UNROLL
+#define PAVISE_NO_UNROLL
 
 namespace pavise::kernels::cuda {
 

@@ -7,6 +7,7 @@
 #ifdef __CUDACC__
 #include <cuda_runtime.h>
 #define PAVISE_UNROLL _Pragma("unroll")
+#define PAVISE_NO_UNROLL _Pragma("unroll 1")
 #else
 #include "pavise_kernels/cuda/host_model.cuh"
 #endif
