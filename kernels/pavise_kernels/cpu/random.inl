@@ -54,24 +54,29 @@ PAVISE_INLINE void box_muller(Pack<std::uint32_t, L> a, Pack<std::uint32_t, L> b
   n1 = radius * s;
 }
 
+/// Numbers e to e + 3 of each lane's sequence; e is a multiple of 4.
+template <int L, Distribution D>
+PAVISE_INLINE void draw_block(std::int64_t e, const LaneKeys& keys, Pack<float, L> (&value)[4]) {
+  using U = Pack<std::uint32_t, L>;
+  const U tag = (U::load(keys.restart) << 16) ^ U::broadcast(keys.purpose);
+  U c[4] = {U::broadcast(static_cast<std::uint32_t>(e / 4)), U::load(keys.image), U::broadcast(keys.iteration), tag};
+  philox<L>(c, keys.seed);
+  if constexpr (D == Distribution::uniform) {
+    for (int i = 0; i < 4; ++i) {
+      value[i] = unit_interval<L>(c[i]);
+    }
+  } else {
+    box_muller<L>(c[0], c[1], value[0], value[1]);
+    box_muller<L>(c[2], c[3], value[2], value[3]);
+  }
+}
+
 /// Elements [first, n) of out[n][L]; `first` is a multiple of 4.
 template <class T, int L, Distribution D>
 PAVISE_LANES void random_lanes(T* out, std::int64_t first, std::int64_t n, const LaneKeys& keys) {
-  using U = Pack<std::uint32_t, L>;
-  const U image = U::load(keys.image);
-  const U tag = (U::load(keys.restart) << 16) ^ U::broadcast(keys.purpose);
   for (std::int64_t e = first; e < n; e += 4) {
-    U c[4] = {U::broadcast(static_cast<std::uint32_t>(e / 4)), image, U::broadcast(keys.iteration), tag};
-    philox<L>(c, keys.seed);
     Pack<float, L> value[4];
-    if constexpr (D == Distribution::uniform) {
-      for (int i = 0; i < 4; ++i) {
-        value[i] = unit_interval<L>(c[i]);
-      }
-    } else {
-      box_muller<L>(c[0], c[1], value[0], value[1]);
-      box_muller<L>(c[2], c[3], value[2], value[3]);
-    }
+    draw_block<L, D>(e, keys, value);
     for (int i = 0; i < 4 && e + i < n; ++i) {
       value[i].store_to(out + (e + i) * L);
     }
@@ -88,4 +93,38 @@ template <class T>
 void random_normal(Tag, T* out, std::int64_t n, int lanes, const LaneKeys& keys) {
   lanes == 16 ? random_lanes<T, 16, Distribution::normal>(out, 0, n, keys)
               : random_lanes<T, 1, Distribution::normal>(out, 0, n, keys);
+}
+
+template <class T, int L, Distribution D>
+inline void add_random_lanes(const T* x, T* out, std::int64_t n, T factor, T offset, const LaneKeys& keys) {
+  using P = Pack<T, L>;
+  for (std::int64_t e = 0; e < n; e += 4) {
+    Pack<float, L> value[4];
+    draw_block<L, D>(e, keys, value);
+    for (int i = 0; i < 4 && e + i < n; ++i) {
+      P v;
+      if constexpr (std::is_same_v<T, float>) {
+        v = value[i];
+      } else {
+        alignas(64) T wide[L];
+        value[i].store_to(wide);
+        v = P::load(wide);
+      }
+      const std::int64_t at = (e + i) * L;
+      (P::load(x + at) + fma(v, factor, P::broadcast(offset))).store(out + at);
+    }
+  }
+}
+
+/// out = x + (factor * r + offset), r uniform in (0,1) or standard normal: the numbers of random_uniform and
+/// random_normal. x, out: (n)[lanes].
+template <class T>
+void add_uniform(Tag, const T* x, T* out, std::int64_t n, T factor, T offset, int lanes, const LaneKeys& keys) {
+  lanes == 16 ? add_random_lanes<T, 16, Distribution::uniform>(x, out, n, factor, offset, keys)
+              : add_random_lanes<T, 1, Distribution::uniform>(x, out, n, factor, offset, keys);
+}
+template <class T>
+void add_normal(Tag, const T* x, T* out, std::int64_t n, T factor, T offset, int lanes, const LaneKeys& keys) {
+  lanes == 16 ? add_random_lanes<T, 16, Distribution::normal>(x, out, n, factor, offset, keys)
+              : add_random_lanes<T, 1, Distribution::normal>(x, out, n, factor, offset, keys);
 }
