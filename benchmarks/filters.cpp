@@ -2,10 +2,12 @@
 // Filters of images, as benchmarks/compare_filters.py runs them in alternation with OpenCV's, SciPy's and Pillow's.
 //
 //   filters FILE COUNT CHANNELS HEIGHT WIDTH     reads COUNT images of bytes, (C,H,W) each, then from standard input
-//       time FILTER SECONDS    times the filter on all images, dense floats to dense floats: a line of JSON
+//       time FILTER SECONDS    times the filter on all images in lanes, as in front of a model: a line of JSON
+//       dense FILTER SECONDS   the same, from dense floats to dense floats
 //       libjpeg QUALITY SECONDS  times libjpeg itself, bytes to bytes, on as many threads; where it was found
 //       write FILTER FILE      writes what the filter makes of them, as floats
 //       quit
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -87,7 +89,19 @@ std::string answer(std::istringstream& words, const std::vector<std::uint8_t>& b
     file.write(reinterpret_cast<const char*>(out.data()), out.size() * static_cast<std::int64_t>(sizeof(float)));
     return "{\"filter\":\"" + name + "\",\"written\":" + std::to_string(out.size()) + "}";
   }
-  require(verb == "time", "filters: ", verb, ", expected time, libjpeg, write or quit");
+  if (verb == "time") {
+    const Shape image{s[1], s[2], s[3]};
+    LaneBatch<float> batch(image, s[0], 16);
+    batch.pack([&](std::int64_t i, float* out) { std::copy_n(images.row(i).begin(), image.numel(), out); });
+    return samples(name, std::atof(rest.c_str()), [&] {
+      parallel_for(batch.groups(), [&](std::int64_t g) {
+        auto& tape = thread_tape<float>();
+        tape.begin(batch.valid(g));
+        (void)filters(tape.view(image, batch.values(g)));
+      });
+    });
+  }
+  require(verb == "dense", "filters: ", verb, ", expected time, dense, libjpeg, write or quit");
   return samples(name, std::atof(rest.c_str()), [&] { (void)defend::filter_images(filters, images); });
 }
 

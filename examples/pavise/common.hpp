@@ -13,6 +13,7 @@
 #include "pavise/attack/threat.hpp"
 #include "pavise/core/error.hpp"
 #include "pavise/core/version.hpp"
+#include "pavise/defend/filter/filter.hpp"
 #include "pavise/evaluate/interval.hpp"
 
 namespace pavise::program {
@@ -40,6 +41,15 @@ void prepare_output(const std::string& path);
 
 /// Writes a record as JSON, in one step; "-" is standard output.
 void write_json(const std::string& path, const nlohmann::json& json);
+
+/// The filters of several texts, the first one first; ValueError names what there is.
+defend::FilterList<float> make_filters(const std::vector<std::string>& texts);
+
+/// "Filters: bit-depth:BITS; ...": for help.
+std::string filter_list();
+
+/// Model files may hold filters from now on.
+void register_filters();
 
 class Stopwatch {
  public:

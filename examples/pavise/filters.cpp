@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "pavise/defend/filter/apply.hpp"
-#include "pavise/defend/filter/catalog.hpp"
 #include "pavise/evaluate/filters.hpp"
 #include "subject.hpp"
 
@@ -48,7 +47,7 @@ defend::FilterList<float> chain(const std::string& text) {
     parts.push_back(text.substr(begin, end - begin));
     begin = end + 1;
   }
-  return defend::make_filters<float>(parts);
+  return make_filters(parts);
 }
 
 /// The first images, and each of them behind every filter that keeps their shape, as bytes.

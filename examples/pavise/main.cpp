@@ -4,14 +4,13 @@
 #include <iostream>
 
 #include "common.hpp"
-#include "pavise/defend/filter/catalog.hpp"
 
 int main(int argc, char** argv) {
   CLI::App app("Trains neural networks that withstand adversarial inputs, attacks them, and reports.", "pavise");
   app.set_version_flag("--version", "pavise " + std::string(pavise::kVersion));
   app.require_subcommand(0, 1);
   app.get_formatter()->column_width(36);
-  pavise::defend::register_filters<float>();  // model files may hold them
+  pavise::program::register_filters();
   const std::string command = pavise::program::command_line(argc, argv);
   pavise::program::add_train(app, command);
   pavise::program::add_attack(app, command);

@@ -9,18 +9,9 @@
 #include "pavise/attack/smoothed.hpp"
 #include "pavise/data/catalog.hpp"
 #include "pavise/defend/detector_file.hpp"
-#include "pavise/defend/filter/catalog.hpp"
 #include "pavise/defend/filter/pipeline.hpp"
 
 namespace pavise::program {
-
-std::string filter_list() {
-  std::string out = "Filters: ";
-  for (const auto& d : defend::filter_catalog()) {
-    out += (out.size() > 9 ? "; " : "") + d.usage;
-  }
-  return out;
-}
 
 void Subject::add_to(CLI::App& app) {
   app.add_option("--model-file", model_file, "The model, as `pavise train` wrote it")->required();
@@ -48,7 +39,7 @@ void Subject::apply() const {
   require(count >= 1, "--count ", count, ", expected 1 or more");
   threat();
   require(draws >= 1, "--draws ", draws, ", expected 1 or more");
-  defend::make_filters<float>(filters);
+  make_filters(filters);
   if (!smooth.empty()) {
     require(attack::parse_number("--smooth", smooth) > 0.0, "--smooth ", smooth, ", expected more than 0");
   }
@@ -70,7 +61,7 @@ void require_same_images(const std::string& file, const nn::Model& model, const 
 
 data::Dataset Subject::load_test(const nn::Model& model) const {
   data::Dataset test = data::load(data).test.first(count);
-  require_same_images(model_file, model, test, defend::make_filters<float>(filters));
+  require_same_images(model_file, model, test, make_filters(filters));
   return test;
 }
 
@@ -92,7 +83,7 @@ attack::Classifier Subject::classifier(const nn::Model& model, const Shape& inpu
   if (filters.empty()) {
     return bare;
   }
-  const attack::Classifier all = defend::Pipeline(defend::make_filters<float>(filters), bare, input);
+  const attack::Classifier all = defend::Pipeline(make_filters(filters), bare, input);
   return all.with_draws(all.declaration().random ? draws : 1, all.repeats_draws());
 }
 
@@ -118,7 +109,7 @@ nlohmann::json Subject::make_record(const std::string& kind, const io::ModelFile
     out["label"] = concat(out["label"].get<std::string>(), ", with a detector");
   }
   if (!filters.empty()) {
-    const std::string all = defend::make_filters<float>(filters).to_string();
+    const std::string all = make_filters(filters).to_string();
     out["filters"] = all;
     out["label"] = concat(out["label"].get<std::string>(), ", behind ", all);
   }

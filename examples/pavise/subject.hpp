@@ -14,13 +14,9 @@
 #include "pavise/attack/threat.hpp"
 #include "pavise/core/tensor.hpp"
 #include "pavise/data/dataset.hpp"
-#include "pavise/defend/filter/filter.hpp"
 #include "pavise/io/model_file.hpp"
 
 namespace pavise::program {
-
-/// "Filters: bit-depth:BITS; ...": for help.
-std::string filter_list();
 
 struct Subject : Shared {
   std::string model_file;

@@ -7,7 +7,7 @@
 
 #include "common.hpp"
 #include "pavise/data/catalog.hpp"
-#include "pavise/defend/filter/catalog.hpp"
+#include "pavise/defend/filter/within.hpp"
 #include "pavise/defend/presets.hpp"
 #include "pavise/defend/trainer.hpp"
 #include "pavise/io/model_file.hpp"
@@ -78,7 +78,7 @@ void run_train(Options o) {
   const bool distill = o.defense == "distill";
   require(distill || o.teacher.empty(), "--teacher ", o.teacher, " goes with --defense distill");
   require(!distill || o.filters.empty(), "--filter does not go with --defense distill");
-  const auto filters = defend::make_filters<float>(o.filters);
+  const auto filters = make_filters(o.filters);
   const defend::Defense defense = distill ? defend::Defense{} : defend::make_defense(o.defense, threat, o.preset);
   o.train.gaussian_sigma = distill ? o.train.gaussian_sigma : defense.gaussian_sigma;
   prepare_output(out);

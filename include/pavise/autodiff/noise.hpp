@@ -4,9 +4,9 @@
 
 #include <cstdint>
 
-#include "pavise/autodiff/broadcast.hpp"
 #include "pavise/autodiff/dropout.hpp"
 #include "pavise/autodiff/elementwise.hpp"
+#include "pavise/autodiff/substitute.hpp"
 #include "pavise/autodiff/tape.hpp"
 #include "pavise/core/philox.hpp"
 
@@ -17,25 +17,20 @@ namespace pavise {
 template <class T>
 Var<T> gaussian_noise(Var<T> x, detail::Scalar<T> sigma, Purpose purpose, std::uint32_t layer) {
   Tape<T>& tape = x.tape();
-  Var<T> noise = tape.input(x.shape());
   const detail::LayerKeys<T> keys(tape, purpose, layer);
-  tape.each_group([&](std::int64_t g) {
-    kernels::run([&](auto isa) { random_normal<T>(isa, noise.data(g), noise.size(), tape.lanes(), keys.of(tape, g)); });
+  return straight_through("gaussian_noise", x, [&](std::int64_t g, const T* in, T* out) {
+    kernels::run([&](auto isa) { add_normal<T>(isa, in, out, x.size(), sigma, T{0}, tape.lanes(), keys.of(tape, g)); });
   });
-  return x + scale(noise, sigma);
 }
 
 /// x + U(-a, a) for every element, not clipped; keyed as gaussian_noise.
 template <class T>
 Var<T> uniform_noise(Var<T> x, detail::Scalar<T> a, Purpose purpose, std::uint32_t layer) {
   Tape<T>& tape = x.tape();
-  Var<T> noise = tape.input(x.shape());
   const detail::LayerKeys<T> keys(tape, purpose, layer);
-  tape.each_group([&](std::int64_t g) {
-    kernels::run(
-        [&](auto isa) { random_uniform<T>(isa, noise.data(g), noise.size(), tape.lanes(), keys.of(tape, g)); });
+  return straight_through("uniform_noise", x, [&](std::int64_t g, const T* in, T* out) {
+    kernels::run([&](auto isa) { add_uniform<T>(isa, in, out, x.size(), 2 * a, -a, tape.lanes(), keys.of(tape, g)); });
   });
-  return x + affine(noise, 2 * a, -a);
 }
 
 }  // namespace pavise

@@ -50,14 +50,14 @@ Var<T> with_gradient_of(Var<T> value, Var<T> carrier) {
   return y;
 }
 
-/// A function of x that keeps its shape and stays close to it, with the derivative of x itself. forward(in, out) gets
-/// the pointers to one group's values.
+/// A function of x that keeps its shape, with the derivative of x itself, which it has (added noise) or stays close to
+/// (a quantiser). forward(group, in, out) gets the pointers to one group's values.
 template <class T, class Forward>
 Var<T> straight_through(const char* name, Var<T> x, const Forward& forward) {
   require<ShapeError>(!x.shared(), name, ": the input is a parameter, ", x.shape());
   Tape<T>& tape = x.tape();
   Var<T> y = tape.result(name, x.shape(), {x});
-  tape.each_group([&](std::int64_t g) { forward(std::as_const(x).data(g), y.data(g)); });
+  tape.each_group([&](std::int64_t g) { forward(g, std::as_const(x).data(g), y.data(g)); });
   detail::pass_gradient(y, x);
   return y;
 }

@@ -2,20 +2,18 @@
 // Bilateral filter of one group, and its derivative. Weights of a window are found again in the backward pass: nothing is
 // stored. Oracle: the naive sums of tests/filter/bilateral_test.cpp, and central differences.
 
-inline constexpr int kBilateralChannels = 4;
-
-template <class T, int L>
+template <class T, int L, int C>
 struct BilateralPixel {
-  Pack<T, L> centre[kBilateralChannels];
-  Pack<T, L> sum[kBilateralChannels];
+  Pack<T, L> centre[C];
+  Pack<T, L> sum[C];
   Pack<T, L> total;
 };
 
 /// Calls body(place of the neighbour, its weight, its distance in colour) for every neighbour within the disc.
-template <class T, int L, class Body>
-[[gnu::always_inline]] inline void each_bilateral(const T* in, const Windows& w, const T* space, std::int64_t channels,
-                                                  T slope, std::int64_t i, std::int64_t j,
-                                                  const Pack<T, L> (&centre)[kBilateralChannels], const Body& body) {
+template <class T, int L, int C, class Body>
+[[gnu::always_inline]] inline void each_bilateral(const T* in, const Windows& w, const T* space, T slope,
+                                                  std::int64_t i, std::int64_t j, const Pack<T, L> (&centre)[C],
+                                                  const Body& body) {
   using P = Pack<T, L>;
   const std::int64_t pixels = w.height * w.width;
   for (std::int64_t r = 0; r < w.rows; ++r) {
@@ -26,7 +24,8 @@ template <class T, int L, class Body>
       }
       const std::int64_t at = w.y[i + r] * w.width + w.x[j + c];
       P distance = P::broadcast(T{0});
-      for (std::int64_t k = 0; k < channels; ++k) {
+#pragma GCC unroll 4
+      for (int k = 0; k < C; ++k) {
         distance = distance + abs(P::load(in + (k * pixels + at) * L) - centre[k]);
       }
       body(at, exp(distance * distance * P::broadcast(slope)) * P::broadcast(s), distance);
@@ -34,34 +33,36 @@ template <class T, int L, class Body>
   }
 }
 
-template <class T, int L>
-[[gnu::always_inline]] inline BilateralPixel<T, L> bilateral_pixel(const T* in, const Windows& w, const T* space,
-                                                                   std::int64_t channels, T slope, std::int64_t i,
-                                                                   std::int64_t j) {
+template <class T, int L, int C>
+[[gnu::always_inline]] inline BilateralPixel<T, L, C> bilateral_pixel(const T* in, const Windows& w, const T* space,
+                                                                      T slope, std::int64_t i, std::int64_t j) {
   using P = Pack<T, L>;
   const std::int64_t pixels = w.height * w.width;
-  BilateralPixel<T, L> p;
+  BilateralPixel<T, L, C> p;
   p.total = P::broadcast(T{0});
-  for (std::int64_t k = 0; k < channels; ++k) {
+#pragma GCC unroll 4
+  for (int k = 0; k < C; ++k) {
     p.centre[k] = P::load(in + (k * pixels + i * w.width + j) * L);
     p.sum[k] = P::broadcast(T{0});
   }
-  each_bilateral<T, L>(
-      in, w, space, channels, slope, i, j, p.centre, [&](std::int64_t at, P weight, P) __attribute__((always_inline)) {
+  each_bilateral<T, L, C>(
+      in, w, space, slope, i, j, p.centre, [&](std::int64_t at, P weight, P) __attribute__((always_inline)) {
         p.total = p.total + weight;
-        for (std::int64_t k = 0; k < channels; ++k) {
+#pragma GCC unroll 4
+        for (int k = 0; k < C; ++k) {
           p.sum[k] = fma(weight, P::load(in + (k * pixels + at) * L), p.sum[k]);
         }
       });
   return p;
 }
 
-template <class T, int L>
-inline void bilateral_lanes(const T* in, T* out, const Windows& w, const T* space, std::int64_t channels, T slope) {
+template <class T, int L, int C>
+inline void bilateral_lanes(const T* in, T* out, const Windows& w, const T* space, T slope) {
   for (std::int64_t i = 0; i < w.height; ++i) {
     for (std::int64_t j = 0; j < w.width; ++j) {
-      const auto p = bilateral_pixel<T, L>(in, w, space, channels, slope, i, j);
-      for (std::int64_t k = 0; k < channels; ++k) {
+      const auto p = bilateral_pixel<T, L, C>(in, w, space, slope, i, j);
+#pragma GCC unroll 4
+      for (int k = 0; k < C; ++k) {
         (p.sum[k] / p.total).store(out + ((k * w.height + i) * w.width + j) * L);
       }
     }
@@ -70,30 +71,32 @@ inline void bilateral_lanes(const T* in, T* out, const Windows& w, const T* spac
 
 // y = N / W, N = sum_q w_q x_q, W = sum_q w_q, w_q = s_q e^(slope D_q^2), D_q = sum_k |x_qk - x_pk|. So
 //   dL/dw_q = sum_k dy_k (x_qk - y_k) / W   and   dw_q/dD_q = 2 slope D_q w_q.
-template <class T, int L>
-inline void bilateral_backward_lanes(const T* in, const T* dy, T* dx, const Windows& w, const T* space,
-                                     std::int64_t channels, T slope) {
+template <class T, int L, int C>
+inline void bilateral_backward_lanes(const T* in, const T* dy, T* dx, const Windows& w, const T* space, T slope) {
   using P = Pack<T, L>;
   const std::int64_t pixels = w.height * w.width;
   for (std::int64_t i = 0; i < w.height; ++i) {
     for (std::int64_t j = 0; j < w.width; ++j) {
-      const auto p = bilateral_pixel<T, L>(in, w, space, channels, slope, i, j);
+      const auto p = bilateral_pixel<T, L, C>(in, w, space, slope, i, j);
       const std::int64_t here = i * w.width + j;
-      P y[kBilateralChannels];
-      P share[kBilateralChannels];  // dy / W
-      for (std::int64_t k = 0; k < channels; ++k) {
+      P y[C];
+      P share[C];  // dy / W
+#pragma GCC unroll 4
+      for (int k = 0; k < C; ++k) {
         y[k] = p.sum[k] / p.total;
         share[k] = P::load(dy + (k * pixels + here) * L) / p.total;
       }
-      each_bilateral<T, L>(
-          in, w, space, channels, slope, i, j,
+      each_bilateral<T, L, C>(
+          in, w, space, slope, i, j,
           p.centre, [&](std::int64_t at, P weight, P distance) __attribute__((always_inline)) {
             P by_weight = P::broadcast(T{0});
-            for (std::int64_t k = 0; k < channels; ++k) {
+#pragma GCC unroll 4
+            for (int k = 0; k < C; ++k) {
               by_weight = fma(share[k], P::load(in + (k * pixels + at) * L) - y[k], by_weight);
             }
             const P by_distance = by_weight * weight * distance * P::broadcast(2 * slope);
-            for (std::int64_t k = 0; k < channels; ++k) {
+#pragma GCC unroll 4
+            for (int k = 0; k < C; ++k) {
               const P turn = by_distance * sign(P::load(in + (k * pixels + at) * L) - p.centre[k]);
               T* there = dx + (k * pixels + at) * L;
               (fma(share[k], weight, P::load(there)) + turn).store(there);
@@ -106,19 +109,28 @@ inline void bilateral_backward_lanes(const T* in, const T* dy, T* dx, const Wind
 }
 
 /// y_p = sum_q w_q x_q / sum_q w_q over the window, w_q = space_q e^(slope D^2), D the sum over channels of the
-/// differences' sizes; neighbours with space 0 take no part. in, out: (channels,height,width)[lanes], at most
-/// kBilateralChannels.
+/// differences' sizes; neighbours with space 0 take no part. in, out: (1 or 3,height,width)[lanes].
 template <class T>
 void bilateral_forward(Tag, const T* in, T* out, const Windows& w, const T* space, std::int64_t channels, T slope,
                        int lanes) {
-  lanes == 16 ? bilateral_lanes<T, 16>(in, out, w, space, channels, slope)
-              : bilateral_lanes<T, 1>(in, out, w, space, channels, slope);
+  if (channels == 3) {
+    lanes == 16 ? bilateral_lanes<T, 16, 3>(in, out, w, space, slope)
+                : bilateral_lanes<T, 1, 3>(in, out, w, space, slope);
+  } else {
+    lanes == 16 ? bilateral_lanes<T, 16, 1>(in, out, w, space, slope)
+                : bilateral_lanes<T, 1, 1>(in, out, w, space, slope);
+  }
 }
 
 /// dx += its derivative times dy.
 template <class T>
 void bilateral_backward(Tag, const T* in, const T* dy, T* dx, const Windows& w, const T* space, std::int64_t channels,
                         T slope, int lanes) {
-  lanes == 16 ? bilateral_backward_lanes<T, 16>(in, dy, dx, w, space, channels, slope)
-              : bilateral_backward_lanes<T, 1>(in, dy, dx, w, space, channels, slope);
+  if (channels == 3) {
+    lanes == 16 ? bilateral_backward_lanes<T, 16, 3>(in, dy, dx, w, space, slope)
+                : bilateral_backward_lanes<T, 1, 3>(in, dy, dx, w, space, slope);
+  } else {
+    lanes == 16 ? bilateral_backward_lanes<T, 16, 1>(in, dy, dx, w, space, slope)
+                : bilateral_backward_lanes<T, 1, 1>(in, dy, dx, w, space, slope);
+  }
 }

@@ -44,6 +44,7 @@ template <int L>
 [[gnu::always_inline]] inline void dct_line(std::int32_t* v, std::int64_t stride, bool first) {
   using I = Words<L>;
   I d[8];
+#pragma GCC unroll 8
   for (int i = 0; i < 8; ++i) {
     d[i] = I::load(v + i * stride * L);
   }
@@ -81,6 +82,7 @@ template <int L>
   I odd[4] = {in(7), in(5), in(3), in(1)};
   dct_odd<L>(odd);
   const int shift = first ? kDctBits - kDctPassBits : kDctBits + kDctPassBits + 3;
+#pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
     descale<L>(even[i] + odd[3 - i], shift).store(v + i * stride * L);
     descale<L>(even[i] - odd[3 - i], shift).store(v + (7 - i) * stride * L);

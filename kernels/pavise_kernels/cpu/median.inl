@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Median of windows, lane by lane: exchanges of a smaller and a larger pack, without a branch. Windows of up to 3x3 are
-// a fixed network of exchanges in registers; larger ones forget the smallest and the largest of the values that they
-// hold, and take in another, until the median is left: of n values it is enough to hold n/2 + 2. Oracle: sorting, in
-// tests/filter/median_test.cpp.
+// Median of windows, lane by lane: exchanges of a smaller and a larger pack, without a branch. 3x3 sorts each column
+// once for the three windows that share it; others forget the smallest and the largest of the values that they hold and
+// take in another until the median is left, of n values it is enough to hold n/2 + 2: in registers for 5x5, in memory
+// for what is larger. Oracle: sorting, in tests/filter/median_test.cpp.
 
 /// a and b become the smaller and the larger of the two.
 template <class T, int L>
@@ -12,33 +12,70 @@ template <class T, int L>
   a = low;
 }
 
-/// Of the n values in v: the smallest goes to v[0], the largest to v[n-1].
+/// Of the n values in v: the smallest goes to v[0], the largest to v[n-1]. Pairs first, so that halves are left to
+/// search.
 template <class T, int L>
 [[gnu::always_inline]] inline void extremes_to_ends(T* v, std::int64_t n) {
   using P = Pack<T, L>;
   P low = P::load(v);
   P high = P::load(v + (n - 1) * L);
   sort_two(low, high);
-  for (std::int64_t i = 1; i + 1 < n; ++i) {
-    P p = P::load(v + i * L);
+  for (std::int64_t i = 1; i < n / 2; ++i) {
+    T* below = v + i * L;
+    T* above = v + (n - 1 - i) * L;
+    P a = P::load(below);
+    P b = P::load(above);
+    sort_two(a, b);
+    sort_two(low, a);
+    sort_two(b, high);
+    a.store(below);
+    b.store(above);
+  }
+  if (n % 2 == 1) {
+    T* middle = v + n / 2 * L;
+    P p = P::load(middle);
     sort_two(low, p);
     sort_two(p, high);
-    p.store(v + i * L);
+    p.store(middle);
   }
   low.store(v);
   high.store(v + (n - 1) * L);
 }
 
-/// Median of nine (19 exchanges; Smith 1996, "Implementing median filters in XC4000E FPGAs").
-template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> median_of_nine(Pack<T, L> (&p)[9]) {
-  constexpr int kExchanges[19][2] = {{1, 2}, {4, 5}, {7, 8}, {0, 1}, {3, 4}, {6, 7}, {1, 2}, {4, 5}, {7, 8}, {0, 3},
-                                     {5, 8}, {4, 7}, {3, 6}, {1, 4}, {2, 5}, {4, 7}, {4, 2}, {6, 4}, {4, 2}};
-#pragma GCC unroll 19
-  for (const auto& e : kExchanges) {
-    sort_two(p[e[0]], p[e[1]]);
+/// The same in registers.
+template <int N, class P>
+[[gnu::always_inline]] inline void extremes_to_ends(P* v) {
+#pragma GCC unroll 8
+  for (int i = 0; i < N / 2; ++i) {
+    sort_two(v[i], v[N - 1 - i]);
   }
-  return p[4];
+#pragma GCC unroll 8
+  for (int i = 1; i < (N + 1) / 2; ++i) {
+    sort_two(v[0], v[i]);
+  }
+#pragma GCC unroll 8
+  for (int i = N / 2; i < N - 1; ++i) {
+    sort_two(v[i], v[N - 1]);
+  }
+}
+
+/// The median of the N values in v and of N - 3 others: next(0), next(1), ...
+template <int N, class P, class Next>
+[[gnu::always_inline]] inline P forgetful_median(P* v, const Next& next) {
+  extremes_to_ends<N>(v);
+  if constexpr (N == 3) {
+    return v[1];
+  } else {
+    v[0] = next();
+    return forgetful_median<N - 1>(v, next);
+  }
+}
+
+/// The middle one of three.
+template <class P>
+[[gnu::always_inline]] inline P median_of_three(P a, P b, P c) {
+  sort_two(a, b);
+  return max(a, min(b, c));
 }
 
 /// The second largest of four.
@@ -49,11 +86,44 @@ template <class T, int L>
   return max(max(a, c), min(b, d));
 }
 
+/// One row of medians of 3x3.
+template <class T, int L>
+inline void median_row_of_nine(const T* in, T* out, const Windows& w, std::int64_t i) {
+  using P = Pack<T, L>;
+  struct Column {
+    P low, middle, high;
+  };
+  const auto column = [&](std::int64_t j) __attribute__((always_inline)) {
+    const auto at = [&](std::int64_t r) __attribute__((always_inline)) {
+      return P::load(in + (w.y[i + r] * w.width + w.x[j]) * L);
+    };
+    Column c{at(0), at(1), at(2)};
+    sort_two(c.low, c.middle);
+    sort_two(c.middle, c.high);
+    sort_two(c.low, c.middle);
+    return c;
+  };
+  Column a = column(0);
+  Column b = column(1);
+  for (std::int64_t j = 0; j < w.width; ++j) {
+    const Column c = column(j + 2);
+    median_of_three(max(max(a.low, b.low), c.low), median_of_three(a.middle, b.middle, c.middle),
+                    min(min(a.high, b.high), c.high))
+        .store(out + (i * w.width + j) * L);
+    a = b;
+    b = c;
+  }
+}
+
 template <class T, int L>
 inline void median_lanes(const T* in, T* out, const Windows& w, T* scratch) {
   using P = Pack<T, L>;
   const std::int64_t n = w.rows * w.columns;
   for (std::int64_t i = 0; i < w.height; ++i) {
+    if (w.rows == 3 && w.columns == 3) {
+      median_row_of_nine<T, L>(in, out, w, i);
+      continue;
+    }
     for (std::int64_t j = 0; j < w.width; ++j) {
       const auto pixel = [&](std::int64_t k) __attribute__((always_inline)) {
         return P::load(in + (w.y[i + k / w.columns] * w.width + w.x[j + k % w.columns]) * L);
@@ -62,11 +132,21 @@ inline void median_lanes(const T* in, T* out, const Windows& w, T* scratch) {
         return P::load(in + (w.y[i + r] * w.width + w.x[j + c]) * L);
       };
       T* to = out + (i * w.width + j) * L;
-      if (w.rows == 3 && w.columns == 3) {
-        P p[9] = {at(0, 0), at(0, 1), at(0, 2), at(1, 0), at(1, 1), at(1, 2), at(2, 0), at(2, 1), at(2, 2)};
-        median_of_nine(p).store(to);
-      } else if (w.rows == 2 && w.columns == 2) {
+      if (w.rows == 2 && w.columns == 2) {
         upper_median_of_four(at(0, 0), at(0, 1), at(1, 0), at(1, 1)).store(to);
+      } else if (w.rows == 5 && w.columns == 5) {
+        P v[14];
+        std::int64_t k = 0;
+        const auto next = [&]() __attribute__((always_inline)) {
+          const P p = at(k / 5, k % 5);
+          ++k;
+          return p;
+        };
+#pragma GCC unroll 14
+        for (auto& p : v) {
+          p = next();
+        }
+        forgetful_median<14>(v, next).store(to);
       } else if (n <= 2) {
         max(pixel(0), pixel(n - 1)).store(to);
       } else {

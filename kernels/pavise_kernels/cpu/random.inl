@@ -102,6 +102,52 @@ void random_normal(Tag, T* out, std::int64_t n, int lanes, const LaneKeys& keys)
               : random_lanes<T, 1, Distribution::normal>(out, n, keys);
 }
 
+template <class T, int L, Distribution D>
+inline void add_random_lanes(const T* x, T* out, std::int64_t n, T factor, T offset, const LaneKeys& keys) {
+  using U = Pack<std::uint32_t, L>;
+  using P = Pack<T, L>;
+  const U image = U::load(keys.image);
+  const U tag = (U::load(keys.restart) << 16) ^ U::broadcast(keys.purpose);
+  for (std::int64_t e = 0; e < n; e += 4) {
+    U c[4] = {U::broadcast(static_cast<std::uint32_t>(e / 4)), image, U::broadcast(keys.iteration), tag};
+    philox<L>(c, keys.seed);
+    Pack<float, L> value[4];
+    if constexpr (D == Distribution::uniform) {
+      for (int i = 0; i < 4; ++i) {
+        value[i] = unit_interval<L>(c[i]);
+      }
+    } else {
+      box_muller<L>(c[0], c[1], value[0], value[1]);
+      box_muller<L>(c[2], c[3], value[2], value[3]);
+    }
+    for (int i = 0; i < 4 && e + i < n; ++i) {
+      P v;
+      if constexpr (std::is_same_v<T, float>) {
+        v = value[i];
+      } else {
+        alignas(64) T wide[L];
+        store_as<T, L>(value[i], wide);
+        v = P::load(wide);
+      }
+      const std::int64_t at = (e + i) * L;
+      (P::load(x + at) + fma(v, factor, P::broadcast(offset))).store(out + at);
+    }
+  }
+}
+
+/// out = x + (factor * r + offset), r uniform in (0,1) or standard normal: the numbers of random_uniform and
+/// random_normal. x, out: (n)[lanes].
+template <class T>
+void add_uniform(Tag, const T* x, T* out, std::int64_t n, T factor, T offset, int lanes, const LaneKeys& keys) {
+  lanes == 16 ? add_random_lanes<T, 16, Distribution::uniform>(x, out, n, factor, offset, keys)
+              : add_random_lanes<T, 1, Distribution::uniform>(x, out, n, factor, offset, keys);
+}
+template <class T>
+void add_normal(Tag, const T* x, T* out, std::int64_t n, T factor, T offset, int lanes, const LaneKeys& keys) {
+  lanes == 16 ? add_random_lanes<T, 16, Distribution::normal>(x, out, n, factor, offset, keys)
+              : add_random_lanes<T, 1, Distribution::normal>(x, out, n, factor, offset, keys);
+}
+
 /// Standard normals for a dense array: 64 values for every 16 blocks; value 16 j + i of a chunk is number j of block i.
 /// `first_block` is a multiple of 16, n of 64.
 template <class T>

@@ -1,12 +1,30 @@
 // SPDX-License-Identifier: MIT
-// Linear maps along one axis, and their transposes. Four neighbouring packs are summed together where the axis is not
-// the innermost one. Oracle: naive sums in double, in tests/filter/resample_test.cpp.
+// Linear maps along one axis, and their transposes. Four neighbouring packs are summed together. Oracle: naive sums in double, in tests/filter/resample_test.cpp.
 
 template <class T, int L>
 inline void resample_lanes(const T* in, T* out, const AxisTaps<T>& m) {
   using P = Pack<T, L>;
   for (std::int64_t o = 0; o < m.outer; ++o) {
-    for (std::int64_t i = 0; i < m.out; ++i) {
+    std::int64_t first = 0;
+    if (m.inner == 1) {  // four elements of the axis itself
+      const T* from = in + o * m.in * L;
+      for (; first + 4 <= m.out; first += 4) {
+        const std::int64_t* place = m.places + first * m.taps;
+        const T* weight = m.weights + first * m.taps;
+        P sum[4] = {P::broadcast(T{0}), P::broadcast(T{0}), P::broadcast(T{0}), P::broadcast(T{0})};
+        for (std::int64_t t = 0; t < m.taps; ++t) {
+#pragma GCC unroll 4
+          for (int q = 0; q < 4; ++q) {
+            sum[q] = fma(P::load(from + place[q * m.taps + t] * L), weight[q * m.taps + t], sum[q]);
+          }
+        }
+#pragma GCC unroll 4
+        for (int q = 0; q < 4; ++q) {
+          sum[q].store(out + (o * m.out + first + q) * L);
+        }
+      }
+    }
+    for (std::int64_t i = first; i < m.out; ++i) {
       const std::int64_t* place = m.places + i * m.taps;
       const T* weight = m.weights + i * m.taps;
       const T* from = in + o * m.in * m.inner * L;
@@ -16,10 +34,12 @@ inline void resample_lanes(const T* in, T* out, const AxisTaps<T>& m) {
         P sum[4] = {P::broadcast(T{0}), P::broadcast(T{0}), P::broadcast(T{0}), P::broadcast(T{0})};
         for (std::int64_t t = 0; t < m.taps; ++t) {
           const T* p = from + (place[t] * m.inner + k) * L;
+#pragma GCC unroll 4
           for (int q = 0; q < 4; ++q) {
             sum[q] = fma(P::load(p + q * L), weight[t], sum[q]);
           }
         }
+#pragma GCC unroll 4
         for (int q = 0; q < 4; ++q) {
           sum[q].store(to + (k + q) * L);
         }

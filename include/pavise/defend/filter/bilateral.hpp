@@ -67,13 +67,13 @@ BilateralTables<T> bilateral_tables(Tape<T>& tape, const Shape& s, const Bilater
 /// The bilateral filter (Tomasi and Manduchi 1998, "Bilateral filtering for gray and color images") by OpenCV's rules:
 /// the mean of the neighbours within a disc, weighed by e^(-d^2 / 2 sigma_space^2) e^(-D^2 / 2 sigma_color^2), d a
 /// neighbour's distance and D the sum over channels of its differences' sizes; the border is mirrored without its last
-/// pixel. Differentiable. x: (C,H,W) of at most 4 channels. Throws ShapeError for more, ValueError for what cannot be.
+/// pixel. Differentiable. x: (1,H,W) or (3,H,W). Throws ShapeError for other channels, ValueError for what cannot be.
 template <class T>
 Var<T> bilateral(Var<T> x, const BilateralOptions& options = {}) {
   detail::check_bilateral(options);
   const Shape s = x.shape();
-  require<ShapeError>(s.rank() == 3 && s[0] <= 4 && !x.shared(),
-                      "bilateral: the input is (C,H,W) of at most 4 channels, got ", s);
+  require<ShapeError>(s.rank() == 3 && (s[0] == 1 || s[0] == 3) && !x.shared(),
+                      "bilateral: the input is (1,H,W) or (3,H,W), got ", s);
   Tape<T>& tape = x.tape();
   Var<T> y = tape.result("bilateral", s, {x});
   const auto tables = detail::bilateral_tables(tape, s, options);
@@ -107,7 +107,7 @@ class Bilateral : public Filter<T> {
   Var<T> apply(Var<T> x) const override { return bilateral(x, options_); }
   Shape output_shape(const Shape& in) const override {
     Filter<T>::output_shape(in);
-    require<ShapeError>(in[0] <= 4, text(), ": expects at most 4 channels, got ", in);
+    require<ShapeError>(in[0] == 1 || in[0] == 3, text(), ": expects 1 or 3 channels, got ", in);
     return in;
   }
 

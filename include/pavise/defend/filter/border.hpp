@@ -15,6 +15,9 @@ enum class Border {
 
 /// The place in 0 ... n-1 at which place i of an axis of n pixels is found; any i, also several images away.
 inline std::int64_t border_place(std::int64_t i, std::int64_t n, Border border) {
+  if (i >= 0 && i < n) {
+    return i;
+  }
   if (n == 1) {
     return 0;
   }

@@ -34,12 +34,12 @@ Var<T> median(Var<T> x, std::int64_t rows, std::int64_t columns) {
   const auto y = border_places(s[1], rows / 2, rows - 1 - rows / 2, Border::reflect);
   const auto columns_at = border_places(s[2], columns / 2, columns - 1 - columns / 2, Border::reflect);
   const int lanes = x.tape().lanes();
-  return straight_through("median", x, [&](const T* in, T* out) {
+  return straight_through("median", x, [&](std::int64_t, const T* in, T* out) {
     thread_local AlignedVector<T> window;
     window.resize(static_cast<std::size_t>((rows * columns / 2 + 2) * lanes));
     for (std::int64_t c = 0; c < s[0]; ++c) {
       const std::int64_t at = c * s[1] * s[2] * lanes;
-      kernels::run_light([&](auto isa) {
+      kernels::run([&](auto isa) {
         median_filter<T>(isa, in + at, out + at, {s[1], s[2], rows, columns, y.data(), columns_at.data()},
                          window.data(), lanes);
       });
