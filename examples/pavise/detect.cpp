@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// `pavise detect`: fits the feature-squeezing detector to a model, and attacks the two with and without knowledge of it.
+// `pavise detect`: fits the feature-squeezing detector to a model, and attacks both with and without knowledge of it.
 #include <algorithm>
 #include <cstdio>
 #include <memory>
