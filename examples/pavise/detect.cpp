@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
-// `pavise detect`: fits the feature-squeezing detector to a model, and attacks the two with and without knowledge of it.
+// `pavise detect`: fits the feature-squeezing detector to a model, and attacks both with and without knowledge of it.
 #include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <mutex>
-#include <numeric>
 #include <optional>
 #include <string>
 #include <utility>
@@ -151,12 +150,15 @@ void print(std::FILE* to, const evaluate::DetectionReport& r, const defend::Feat
     for (const auto& share : row.detected) {
       std::fprintf(to, " %8s", percent(share.flagged, share.total).c_str());
     }
-    std::fprintf(to, "  %6.3f  %lld, %s%s\n", row.area, static_cast<long long>(row.evaded),
-                 percent(row.evaded, row.tried).c_str(),
-                 row.within_threat ? ""
-                                   : concat(", at any ", attack::norm_name(row.threat.norm), " distance, mean ",
-                                            static_cast<float>(row.distance))
-                                         .c_str());
+    std::fprintf(to, "  %6.3f  %lld, %s", row.area, static_cast<long long>(row.evaded),
+                 percent(row.evaded, row.tried).c_str());
+    if (!row.within_threat) {
+      std::fprintf(to, ", at any %s distance", std::string(attack::norm_name(row.threat.norm)).c_str());
+    }
+    if (row.evaded > 0) {
+      std::fprintf(to, ", mean %.3g", row.distance);
+    }
+    std::fputs("\n", to);
   }
   std::fprintf(to, "\nagainst all attacks within %s %s\n", o.norm.c_str(), o.eps.c_str());
   std::fprintf(to, "without the detector                     %s\n", describe(r.undetected_robust, r.total).c_str());

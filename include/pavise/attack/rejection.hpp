@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // A classifier that may refuse an input (a detector in front of it), as attacks see it.
 //
-// Carlini and Wagner (2017), "Adversarial examples are not easily detected: bypassing ten detection methods", section
-// 3.3, put classifier and detector together as one classifier with a class more, "refused". The attacker has then two
-// classes to avoid, the image's own and that one, which no attack that leaves a single label knows of. Here the two are
-// made one: the label's logit takes the refusal in. There remain as many logits as classes, and an image fools them if
+// Carlini and Wagner (2017), "Adversarial examples are not easily detected: bypassing ten detection methods", put
+// classifier and detector together as one classifier with a class more, "refused". The attacker has then two classes to
+// avoid, the image's own and that one, which no attack that leaves a single label knows of. Here the two are made one:
+// the label's logit takes the refusal in. There remain as many logits as classes, and an image fools them if
 // and only if it is misclassified and not refused, so that every attack, with any loss, with gradients or without, is an
 // adaptive attack as it stands.
 #pragma once
@@ -24,7 +24,7 @@ namespace pavise::attack {
 ///   untargeted  z_y <- max(z_y, m) + r where r > 0, else max(z_y, m + r): y is not exceeded where r > 0
 ///   targeted    z_y <- min(z_y, m) - r where r > 0, else min(z_y, m - r): the target y does not exceed where r > 0
 /// so that the margin m - z_y of a refused image is minus the sum of what is missing, max(z_y - m, 0) + r: the objective
-/// of He et al. (2017), "Adversarial example defenses: ensembles of weak defenses are not strong", section 4.
+/// of He et al. (2017), "Adversarial example defenses: ensembles of weak defenses are not strong".
 template <class T>
 Var<T> credit_rejection(Var<T> outputs, const std::int32_t* labels, bool targeted) {
   constexpr T kInfinity = std::numeric_limits<T>::infinity();

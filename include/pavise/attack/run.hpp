@@ -64,7 +64,8 @@ struct Judgement {
   bool rejected = false;  ///< whether the classifier refuses the image
 };
 
-/// Which of the predictions count (none of an image that is refused), and how far rounding may take a distance beyond epsilon.
+/// Which of the predictions count (none of an image that is refused), and how far rounding may take a distance beyond
+/// epsilon.
 inline bool fooled(const Judgement& judgement, std::int32_t label, bool targeted) {
   return judgement.finite && !judgement.rejected && (judgement.prediction == label) == targeted;
 }

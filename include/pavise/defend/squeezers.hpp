@@ -20,7 +20,7 @@ struct JointSqueezers {
   std::vector<std::string> squeezers;
 };
 
-/// The best joint sets of Xu, Evans and Qi (2018), table IV.
+/// The best joint sets of Xu, Evans and Qi (2018).
 inline const std::vector<JointSqueezers>& joint_squeezers() {
   static const std::vector<JointSqueezers> sets{{"mnist", {"bit-depth:1", "median:2"}},
                                                 {"cifar10", {"bit-depth:5", "median:2", "nlm:13-3-2"}},

@@ -420,7 +420,8 @@ class Evaluation {
 /// The robust accuracy of a classifier (a model, or anything that gives logits) on images (N,C,H,W) with their labels:
 /// the share that is classified correctly and that no attack, with none of its restarts and targets, breaks within
 /// `threat`. Of a classifier that refuses inputs, an image counts as correct where it is classified correctly and not
-/// refused, and as broken where it is made to be misclassified and not refused. An image counts as broken where attack::run, which judges the attacks' images by their pixels, says so.
+/// refused, and as broken where it is made to be misclassified and not refused. An image counts as broken where
+/// attack::run, which judges the attacks' images by their pixels, says so.
 ///
 /// It first checks itself (evaluation mode, independence of the batch, epsilon 0, the pixel box), then runs the attacks
 /// that `adapt` derives from `options` and from what the classifier declares, each on the images that stand, then

@@ -45,7 +45,7 @@ inline std::string roc_chart(const DetectionRecord& r, bool adaptive) {
   series.push_back({"chance", {{0, 0, {}, {}, ""}, {100, 100, {}, {}, ""}}, 6, false});
   Chart chart;
   chart.title = adaptive ? "Attacks that know of the detector" : "Attacks that do not know of the detector";
-  chart.x = {"clean images flagged", 0, 100, " %"};
+  chart.x = {"clean images flagged, %", 0, 100, ""};
   chart.y = {"adversarial images flagged", 0, 100, " %"};
   chart.height = 380;
   return figure(line_chart(series, chart),

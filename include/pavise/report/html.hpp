@@ -59,7 +59,9 @@ inline std::string summary_section(const std::vector<Model>& models, const Resul
   std::string words = plural(models.size(), "model") + " (" + listed(labels) + ") on " +
                       listed(distinct(results, &Origin::data)) + ". ";
   if (results.attacks.empty()) {
-    return concat("<p class=\"lead\">", escape(words), "No attack was run yet: nothing is known of robustness.</p>\n");
+    const bool more = !results.detection.empty() || !results.filters.empty() || !results.distillation.empty();
+    return concat("<p class=\"lead\">", escape(words),
+                  more ? "" : "No attack was run yet: nothing is known of robustness.", "</p>\n");
   }
   const auto all = threats(results);
   const Threat& threat = main_threat(all, models);

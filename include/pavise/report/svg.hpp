@@ -327,8 +327,8 @@ inline Frame frame(const std::vector<Series>& series, const Chart& chart, std::s
 }  // namespace detail
 
 /// A line for each series, with a band over the points' `y_interval`s, a marker and a tooltip at each point (where the
-/// series has marks), and a legend. Points are joined in the order given. Throws ValueError for a coordinate that is not finite or a chart
-/// without room.
+/// series has marks), and a legend. Points are joined in the order given. Throws ValueError for a coordinate that is not
+/// finite or a chart without room.
 inline std::string line_chart(const std::vector<Series>& series, const Chart& chart) {
   detail::Frame frame = detail::frame(series, chart, "line_chart", true);
   const auto at = [&](double x, double y) { return detail::pixel(frame.x(x)) + "," + detail::pixel(frame.y(y)) + " "; };
