@@ -11,7 +11,7 @@
 // a tap at a time (an H200 issued in half of its slots: it waited for loads and computed addresses).
 //
 // A sum has the order of the CPU's: bias first, then the plan's taps; taps outside the image are left out, not added as
-// zeros. So the bits are the CPU's, whatever the tile. Oracle: kernels::gather_gemm, tests/cuda/gather_gemm_checks.cpp.
+// zeros. So the bits are the CPU's, whatever the tile. Oracle: kernels::gather_gemm, tests/cuda/gather_gemm_checks.hpp.
 #include <array>
 #include <memory>
 #include <vector>
