@@ -5,7 +5,7 @@
 // A thread has a register tile of Rows x Points sums of one lane. A point of a tile is a place in the image or another
 // group of images: eight neighbouring places of one group, four of two groups, or one of eight, so that tiles are full
 // whatever the shape, down to a fully connected layer's single point. A block is four warps: up to four tiles of rows,
-// which share the same inputs, times images. Inputs (128 bytes a tap and point) and weights of eight taps at a time are
+// which share the same inputs, times images. Inputs (128 bytes a tap and point) and weights of up to sixteen taps at a time are
 // copied to shared memory in the background, two steps ahead, so that the loop over taps is loads from shared memory at
 // constant addresses and multiply-adds alone. Versions before it: inputs read directly, through the first-level cache,
 // a tap at a time (an H200 issued in half of its slots: it waited for loads and computed addresses).
@@ -23,7 +23,6 @@ namespace pavise::kernels::cuda {
 namespace {
 
 constexpr int kWarps = 4;   ///< of a block
-constexpr int kStep = 8;    ///< taps that are staged together
 constexpr int kStages = 3;  ///< of shared memory: one is used while the others are filled
 
 /// What a launch reads.
@@ -39,51 +38,87 @@ struct Job {
   std::int64_t in_size, out_size, in_group, out_group, out_row;
   int rows, padded, weight_taps, tile_count;
   int groups;
-  int slots, slot_bits;  ///< tiles of rows in a block: 1, 2 or 4, and its logarithm
   bool relu, accumulate;
 };
 
-/// Elements of one stage: inputs [item][tap][point][32], then weights [slot][tap][row].
-template <int Rows, int Points>
-__host__ __device__ constexpr int stage_size(int slots) {
-  return kWarps / slots * kStep * Points * 32 + slots * kStep * Rows;
-}
+/// The work of a block: Slots tiles of Rows rows, times Items tiles of Points points, for kStep taps at a time.
+template <int Rows, int Points, int Slots>
+struct Shape {
+  static constexpr int kItems = kWarps / Slots;
+  static constexpr int kStep = std::min(16, 128 / (kItems * Points));  // 16 KiB of inputs in a stage
+  static constexpr int kInputs = kItems * kStep * Points * 32;         // [item][tap][point][32]
+  static constexpr int kStage = kInputs + Slots * kStep * Rows;        // and weights [slot][tap][row]
+  static constexpr std::size_t kShared = sizeof(float) * kStages * kStage;
+};
 
-/// Starts the copies of `count` taps into a stage. `base`: where the points of the block's items lie, [item][point].
-template <int Rows, int Points>
-__device__ __forceinline__ void fill_stage(const Job& job, const int2* taps, int count, const std::int64_t* base,
-                                           float* stage) {
-  const int items = (kWarps >> job.slot_bits);
-  // A warp of an item copies 4 rows of 128 bytes at a time, 16 bytes a lane.
-  const int item = warp_id() >> job.slot_bits;
-  float* to = stage + item * kStep * Points * 32 + lane_id() % 8 * 4;
-  PAVISE_NO_UNROLL
-  for (int row = (warp_id() & (job.slots - 1)) * 4 + lane_id() / 8; row < count * Points; row += job.slots * 4) {
-    const std::int64_t from = base[item * Points + row % Points] + static_cast<std::int64_t>(taps[row / Points].x) * 32;
-    copy_async(to + row * 32, job.in + from + lane_id() % 8 * 4);
+/// Copies stages of inputs and weights. A warp copies four rows of 128 bytes of its own item's inputs at a time, 16 bytes
+/// a lane; rows are points, tap after tap, so a lane stays with one point, or with two.
+template <int Rows, int Points, int Slots>
+class Stager {
+ public:
+  using S = Shape<Rows, Points, Slots>;
+  static constexpr int kPass = 4 * Slots;                           ///< rows that an item's warps copy at a time
+  static constexpr int kOwn = Points > kPass ? Points / kPass : 1;  ///< points of a lane
+  static constexpr int kTapsPerPass = Points > kPass ? 1 : kPass / Points;
+
+  /// place(q): where point q of the warp's item lies in the input.
+  template <class Place>
+  __device__ __forceinline__ Stager(const Job& job, int row0, const Place& place) : job_(job) {
+    const int row = warp_id() % Slots * 4 + lane_id() / 8;
+    tap_ = row / Points % kTapsPerPass;
+    PAVISE_UNROLL
+    for (int k = 0; k < kOwn; ++k) {
+      from_[k] = job.in + place(row % Points + k * kPass) + lane_id() % 8 * 4;
+    }
+    to_ = (warp_id() / Slots * S::kStep * Points + row) * 32 + lane_id() % 8 * 4;
+    const int piece = static_cast<int>(threadIdx.x) % kPieces;
+    const int slot = static_cast<int>(threadIdx.x) / kPieces % Slots;
+    weight_tap_ = static_cast<int>(threadIdx.x) / (kPieces * Slots);
+    weight_row_ = row0 + slot * Rows + piece * kWidth;
+    weight_to_ = S::kInputs + (slot * S::kStep + weight_tap_) * Rows + piece * kWidth;
   }
-  constexpr int kPieces = Rows >= 4 ? Rows / 4 : Rows;  // of 16 bytes, or single weights
-  constexpr int kWidth = Rows / kPieces;
-  const int row0 = static_cast<int>(blockIdx.y) * job.slots * Rows;
-  const float* weight = job.weight + static_cast<std::int64_t>(blockIdx.z) * job.weight_taps * job.padded;
-  float* const weights = stage + items * kStep * Points * 32;
-  PAVISE_NO_UNROLL
-  for (int i = static_cast<int>(threadIdx.x); i < count * job.slots * kPieces; i += kWarps * 32) {
-    const int piece = i % kPieces;
-    const int slot = i / kPieces & (job.slots - 1);
-    const int tap = i / kPieces >> job.slot_bits;
-    const int row = row0 + slot * Rows + piece * kWidth;
-    if (row < job.padded) {
-      const float* from = weight + static_cast<std::int64_t>(taps[tap].y) * job.padded + row;
-      float* const at = weights + (slot * kStep + tap) * Rows + piece * kWidth;
-      if constexpr (kWidth == 4) {
-        copy_async(at, from);
-      } else {
-        *at = *from;
+
+  /// Starts the copies of `count` taps.
+  __device__ __forceinline__ void fill(const int2* taps, int count, float* stage) const {
+    PAVISE_UNROLL
+    for (int t = 0; t < S::kStep; t += kTapsPerPass) {
+      if (t + tap_ < count) {
+        const std::int64_t offset = static_cast<std::int64_t>(taps[t + tap_].x) * 32;
+        PAVISE_UNROLL
+        for (int k = 0; k < kOwn; ++k) {
+          copy_async(stage + to_ + (t * Points + k * kPass) * 32, from_[k] + offset);
+        }
+      }
+    }
+    if (weight_row_ >= job_.padded) {
+      return;
+    }
+    const float* weight =
+        job_.weight + static_cast<std::int64_t>(blockIdx.z) * job_.weight_taps * job_.padded + weight_row_;
+    PAVISE_UNROLL
+    for (int t = 0; t < S::kStep; t += kWeightTapsPerPass) {
+      if (t + weight_tap_ < count) {
+        const float* from = weight + static_cast<std::int64_t>(taps[t + weight_tap_].y) * job_.padded;
+        float* const to = stage + weight_to_ + t * Rows;
+        if constexpr (kWidth == 4) {
+          copy_async(to, from);
+        } else {
+          *to = *from;
+        }
       }
     }
   }
-}
+
+ private:
+  static constexpr int kPieces = Rows >= 4 ? Rows / 4 : Rows;  ///< of a tile's weights: 16 bytes each, or single ones
+  static constexpr int kWidth = Rows / kPieces;
+  static constexpr int kWeightTapsPerPass = kWarps * 32 / (kPieces * Slots);
+
+  const Job& job_;
+  const float* from_[kOwn];
+  int to_, tap_;
+  int weight_to_, weight_tap_, weight_row_;
+};
 
 /// Rows weights of one tap, from shared memory.
 template <int Rows>
@@ -124,37 +159,31 @@ __device__ __forceinline__ void add_tap(const float* w, const float* x, float (&
   }
 }
 
-template <int Rows, int Points>
-__global__ void __launch_bounds__(kWarps * 32, Rows* Points > 64 ? 2 : 4) gather_gemm_kernel(Job job) {
+template <int Rows, int Points, int Slots>
+__global__ void __launch_bounds__(kWarps * 32, 4) gather_gemm_kernel(Job job) {
+  using S = Shape<Rows, Points, Slots>;
   const int4 tile = job.tiles[blockIdx.x % job.tile_count];
   const int places = tile.w & 0xFF;  // of the image, 1, 2, 4, ...; the tile's other points are other groups
   const int part = tile.w >> 8;
   const int shift = __popc(static_cast<unsigned>(places - 1));
-  const int items = (kWarps >> job.slot_bits);
-  const int first_item = static_cast<int>(blockIdx.x) / job.tile_count * items;
+  const int first_item = static_cast<int>(blockIdx.x) / job.tile_count * S::kItems;
   if (first_item * Points + part * (Points >> shift) >= job.groups) {
     return;
   }
-  const int slot = warp_id() & (job.slots - 1);
-  const int item = warp_id() >> job.slot_bits;
-  const int row0 = (static_cast<int>(blockIdx.y) * job.slots + slot) * Rows;
+  const int slot = warp_id() % Slots;
+  const int item = warp_id() / Slots;
+  const int block_row = static_cast<int>(blockIdx.y) * Slots * Rows;
+  const int row0 = block_row + slot * Rows;
   const int group0 = (first_item + item) * Points + part * (Points >> shift);
   const bool works = row0 < job.rows && group0 < job.groups;
   const auto channels = static_cast<std::int64_t>(blockIdx.z);
 
-  // Where the points of every item lie. Groups behind the last one repeat it; their sums are not stored.
   float* const shared = dynamic_shared();
-  const int size = stage_size<Rows, Points>(job.slots);
-  auto* const base = reinterpret_cast<std::int64_t*>(shared + kStages * size);
-  if (static_cast<int>(threadIdx.x) < items * Points) {
-    const int q = static_cast<int>(threadIdx.x) % Points;
-    const int first = (first_item + static_cast<int>(threadIdx.x) / Points) * Points + part * (Points >> shift);
-    const std::int64_t group = std::min(first + (q >> shift), job.groups - 1);
-    base[threadIdx.x] =
-        (group * job.in_size + channels * job.in_group + job.points[tile.z + (q & (places - 1))].x) * 32;
-  }
-  __syncthreads();
-
+  // Groups behind the last one repeat it; their sums are not stored.
+  const Stager<Rows, Points, Slots> stager(job, block_row, [&](int q) {
+    const std::int64_t group = std::min(group0 + (q >> shift), job.groups - 1);
+    return (group * job.in_size + channels * job.in_group + job.points[tile.z + (q & (places - 1))].x) * 32;
+  });
   float sum[Rows][Points];
   PAVISE_UNROLL
   for (int r = 0; r < Rows; ++r) {
@@ -167,31 +196,30 @@ __global__ void __launch_bounds__(kWarps * 32, Rows* Points > 64 ? 2 : 4) gather
   }
 
   const int2* taps = job.taps + tile.x;
-  const auto fill = [&](int first) {
+  const auto fill = [&](int first, int stage) {
     if (first < tile.y) {
-      fill_stage<Rows, Points>(job, taps + first, std::min(tile.y - first, 0 + kStep), base,
-                               shared + first / kStep % kStages * size);
+      stager.fill(taps + first, std::min(tile.y - first, 0 + S::kStep), shared + stage * S::kStage);
     }
     commit_copies();
   };
-  PAVISE_NO_UNROLL
+  PAVISE_UNROLL
   for (int stage = 0; stage < kStages - 1; ++stage) {
-    fill(stage * kStep);
+    fill(stage * S::kStep, stage);
   }
-  const float* x = shared + item * kStep * Points * 32 + lane_id();
-  const float* w = shared + items * kStep * Points * 32 + slot * kStep * Rows;
+  const float* x = shared + item * S::kStep * Points * 32 + lane_id();
+  const float* w = shared + S::kInputs + slot * S::kStep * Rows;
   int stage = 0;
   PAVISE_NO_UNROLL
-  for (int first = 0; first < tile.y; first += kStep) {
+  for (int first = 0; first < tile.y; first += S::kStep) {
     wait_for_copies<kStages - 2>();
     __syncthreads();  // everybody's copies are there, and the stage that is filled next is no longer read
-    fill(first + (kStages - 1) * kStep);
+    fill(first + (kStages - 1) * S::kStep, stage == 0 ? kStages - 1 : stage - 1);
     if (works) {
-      const float* xs = x + stage * size;
-      const float* ws = w + stage * size;
-      if (tile.y - first >= kStep) {
+      const float* xs = x + stage * S::kStage;
+      const float* ws = w + stage * S::kStage;
+      if (tile.y - first >= S::kStep) {
         PAVISE_UNROLL
-        for (int t = 0; t < kStep; ++t) {
+        for (int t = 0; t < S::kStep; ++t) {
           add_tap<Rows, Points>(ws + t * Rows, xs + t * Points * 32, sum);
         }
       } else {
@@ -243,19 +271,22 @@ __global__ void pack_kernel(const float* weight, const int* source, float* packe
   }
 }
 
-/// The register tiles that are compiled.
+/// The register tiles that are compiled; kernels for 1, 2 and 4 tiles of rows in a block.
 struct TileShape {
   int rows, points;
-  void (*kernel)(Job);
-  int (*stage)(int slots);
+  void (*kernel[3])(Job);
+  std::size_t shared[3];
 };
 template <int Rows, int Points>
 constexpr TileShape tile_shape() {
-  return {Rows, Points, gather_gemm_kernel<Rows, Points>, stage_size<Rows, Points>};
+  return {
+      Rows,
+      Points,
+      {gather_gemm_kernel<Rows, Points, 1>, gather_gemm_kernel<Rows, Points, 2>, gather_gemm_kernel<Rows, Points, 4>},
+      {Shape<Rows, Points, 1>::kShared, Shape<Rows, Points, 2>::kShared, Shape<Rows, Points, 4>::kShared}};
 }
-constexpr std::array kTileShapes = {tile_shape<16, 8>(), tile_shape<16, 4>(), tile_shape<16, 2>(),
-                                    tile_shape<8, 8>(),  tile_shape<8, 4>(),  tile_shape<8, 2>(),
-                                    tile_shape<4, 8>(),  tile_shape<4, 4>(),  tile_shape<1, 8>()};
+constexpr std::array kTileShapes = {tile_shape<16, 4>(), tile_shape<16, 2>(), tile_shape<8, 8>(), tile_shape<8, 4>(),
+                                    tile_shape<8, 2>(),  tile_shape<4, 8>(),  tile_shape<4, 4>(), tile_shape<1, 8>()};
 
 template <class T>
 T* upload(const std::vector<T>& values) {
@@ -386,8 +417,8 @@ int slots_for(const Operator& op, const TileShape& shape) {
   return row_tiles >= 3 ? 4 : row_tiles == 2 ? 2 : 1;
 }
 
-/// An estimate of the time in clocks: of the schedulers, which issue an instruction each, and of the path from memory to
-/// registers, which takes 128 bytes; and how evenly the tiles fill the machine. It decides speed alone.
+/// An estimate of the time, in instructions of one scheduler: what a tile takes, and how evenly the tiles fill the
+/// machine, which holds four warps a scheduler. It decides speed alone.
 double cost(const Operator& op, const TileShape& shape, std::int64_t groups) {
   const auto slots = static_cast<double>(slots_for(op, shape));
   const double row_tiles = std::ceil(std::ceil(static_cast<double>(op.rows) / shape.rows) / slots) * slots;
@@ -395,13 +426,13 @@ double cost(const Operator& op, const TileShape& shape, std::int64_t groups) {
   const double chunks = std::ceil(static_cast<double>(groups) / shape.points);
   const double warps = std::max(1.0, list.count * chunks * row_tiles);
   const double taps = list.taps / std::max(1, list.count);  // of a tile, on average
-  const double copies = (8.0 * shape.points / slots + shape.rows / 4.0) / 32.0 * 8.0;
+  const double copies = 2.0 * shape.points / slots + shape.rows / 16.0 + 4.0;
   const double issue = shape.rows * shape.points + shape.points + shape.rows / 4.0 + copies;
-  const double load = shape.rows + shape.points;
   const double schedulers = 4.0 * op.multiprocessors;
-  // A scheduler with a single warp waits for memory now and then.
-  const double waves = std::ceil(warps / schedulers);
-  return taps * std::max(issue * (waves < 2 ? 1.3 * waves : waves), load * std::ceil(warps / op.multiprocessors));
+  // Few warps wait for memory; many run in rounds of as many as there is room for.
+  const double each = std::ceil(warps / schedulers);
+  const double waves = each < 4 ? each * (2.0 - 0.25 * each) : 4 * std::ceil(warps / (4 * schedulers));
+  return taps * issue * waves;
 }
 
 void apply_with(Stream stream, const Operator* op, const TileShape& shape, const float* in, float* out,
@@ -430,16 +461,13 @@ void apply_with(Stream stream, const Operator* op, const TileShape& shape, const
                 .weight_taps = static_cast<int>(op->taps),
                 .tile_count = list.count,
                 .groups = static_cast<int>(groups),
-                .slots = slots,
-                .slot_bits = slots / 2,
                 .relu = e.relu,
                 .accumulate = e.accumulate};
   const std::int64_t row_tiles = (op->rows + shape.rows - 1) / shape.rows;
   const dim3 blocks(static_cast<unsigned>((groups + items - 1) / items * job.tile_count),
                     static_cast<unsigned>((row_tiles + slots - 1) / slots), static_cast<unsigned>(op->channel_groups));
-  const std::size_t shared = sizeof(float) * static_cast<std::size_t>(kStages * shape.stage(slots)) +
-                             sizeof(std::int64_t) * static_cast<std::size_t>(kWarps / slots * shape.points);
-  launch(stream, "apply_operator", shape.kernel, blocks, kWarps * 32, shared, job);
+  const auto variant = static_cast<std::size_t>(slots / 2);
+  launch(stream, "apply_operator", shape.kernel[variant], blocks, kWarps * 32, shape.shared[variant], job);
 }
 
 void apply_operator(Stream stream, const Operator* op, const float* in, float* out, const Epilogue<float>& e,
