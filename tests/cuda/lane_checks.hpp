@@ -152,7 +152,7 @@ inline void check_softmax(Report& report, const Table& t) {
 }
 
 inline void check_attack_steps(Report& report, const Table& t) {
-  for (const std::int64_t n : {1, 7, 37}) {
+  for (const std::int64_t n : {1, 7, 37, 64, 150}) {
     for (const int norm : {0, 2}) {
       for (const bool moves : {false, true}) {
         const kernels::cuda::AttackStep step{norm, 0.05f, norm == 0 ? 0.1f : 0.7f, 0.0f, 1.0f};

@@ -70,10 +70,9 @@ inline void compare_weight_gradient(Report& report, const Table& t, const kernel
           sum_over_images(images, positions, [&](std::int64_t image, std::int64_t p, bool valid, float s) {
             const std::int64_t y = p / g.out_width * g.stride - g.padding + tap % kernel / g.kernel_width * g.dilation;
             const std::int64_t x0 = p % g.out_width * g.stride - g.padding + tap % kernel % g.kernel_width * g.dilation;
-            if (y < 0 || y >= g.in_height || x0 < 0 || x0 >= g.in_width) {
-              return s;
-            }
-            const float value = x[static_cast<std::size_t>(image * in + (c * g.in_height + y) * g.in_width + x0)];
+            const bool inside = y >= 0 && y < g.in_height && x0 >= 0 && x0 < g.in_width;
+            const float value =
+                inside ? x[static_cast<std::size_t>(image * in + (c * g.in_height + y) * g.in_width + x0)] : 0.0f;
             const float d = valid ? dy_at(image, p) : 0.0f;
             exact += static_cast<double>(d) * static_cast<double>(value);
             size += std::abs(static_cast<double>(d) * static_cast<double>(value));

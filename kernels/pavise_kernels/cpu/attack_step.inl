@@ -61,25 +61,46 @@ PAVISE_LANES Pack<T, L> norm2(const T* a, std::int64_t n) {
   return sqrt(sum);
 }
 
+// The parts of a step in L2, element by element; whoever sums over elements does it in their order.
+
+/// sum + (g * inverse)^2
+template <class T, int L>
+PAVISE_INLINE Pack<T, L> l2_add_square(Pack<T, L> g, Pack<T, L> inverse, Pack<T, L> sum) {
+  const auto v = g * inverse;
+  return fma(v, v, sum);
+}
+/// x moved by alpha along g, whose elements times `inverse` have this sum of squares. Without a direction (all zero,
+/// infinite, NaN) the image stays.
+template <class T, int L>
+PAVISE_INLINE Pack<T, L> l2_moved(Pack<T, L> x, Pack<T, L> g, Pack<T, L> inverse, Pack<T, L> sum, T alpha) {
+  const auto moves = Pack<T, L>::broadcast(std::numeric_limits<T>::infinity()) > sum;
+  return select(moves, fma(g * inverse, Pack<T, L>::broadcast(alpha) / sqrt(sum), x), x);
+}
+/// By how much an image whose distance has this sum of squares shrinks towards the ball.
+template <class T, int L>
+PAVISE_INLINE Pack<T, L> l2_factor(Pack<T, L> sum, T epsilon) {
+  const auto norm = sqrt(sum);
+  const auto eps = Pack<T, L>::broadcast(epsilon);
+  return select(norm > eps, eps / norm, Pack<T, L>::broadcast(T{1}));
+}
+template <class T, int L>
+PAVISE_INLINE Pack<T, L> l2_clipped(Pack<T, L> x, Pack<T, L> c, Pack<T, L> factor, T low, T high) {
+  using P = Pack<T, L>;
+  return min(max(fma(x - c, factor, c), P::broadcast(low)), P::broadcast(high));
+}
+
 /// Shrinks x - center to the L2 ball, then clips to the box (which only shrinks it further).
 template <class T, int L>
 PAVISE_LANES void l2_project_lanes(T* x, const T* center, std::int64_t n, T epsilon, T low, T high) {
   using P = Pack<T, L>;
+  const P one = P::broadcast(T{1});
   P sum = P::broadcast(T{0});
   for (std::int64_t i = 0; i < n * L; i += L) {
-    const P d = P::load(x + i) - P::load(center + i);
-    sum = fma(d, d, sum);
+    sum = l2_add_square(P::load(x + i) - P::load(center + i), one, sum);
   }
-  const P norm = sqrt(sum);
-  const P eps = P::broadcast(epsilon);
-  const P one = P::broadcast(T{1});
-  const P factor = select(norm > eps, eps / norm, one);
-  const P lo = P::broadcast(low);
-  const P hi = P::broadcast(high);
+  const P factor = l2_factor(sum, epsilon);
   for (std::int64_t i = 0; i < n * L; i += L) {
-    const P c = P::load(center + i);
-    const P v = fma(P::load(x + i) - c, factor, c);
-    min(max(v, lo), hi).store(x + i);
+    l2_clipped(P::load(x + i), P::load(center + i), factor, low, high).store(x + i);
   }
 }
 
@@ -96,15 +117,10 @@ PAVISE_LANES void l2_step_lanes(T* x, const T* gradient, const T* center, std::i
     const P inverse = P::broadcast(T{1}) / largest;
     P sum = P::broadcast(T{0});
     for (std::int64_t i = 0; i < n * L; i += L) {
-      const P g = P::load(gradient + i) * inverse;
-      sum = fma(g, g, sum);
+      sum = l2_add_square(P::load(gradient + i), inverse, sum);
     }
-    // Without a direction (all zero, infinite, NaN) the image stays.
-    const auto moves = P::broadcast(std::numeric_limits<T>::infinity()) > sum;
-    const P scale = P::broadcast(alpha) / sqrt(sum);
     for (std::int64_t i = 0; i < n * L; i += L) {
-      const P v = P::load(x + i);
-      select(moves, fma(P::load(gradient + i) * inverse, scale, v), v).store(x + i);
+      l2_moved(P::load(x + i), P::load(gradient + i), inverse, sum, alpha).store(x + i);
     }
   }
   l2_project_lanes<T, L>(x, center, n, epsilon, low, high);

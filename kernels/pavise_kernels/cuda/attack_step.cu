@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Steps and projections of gradient attacks. Linf is element by element; L2 has a norm for each image, which a thread
-// sums in the order of the elements, as the CPU's lane does. Oracles: kernels::linf_step, l2_step and the starts, bit for
+// Steps and projections of gradient attacks. Linf is element by element; L2 has norms of each image, which one warp of a
+// block sums in the order of the elements, as the CPU's lane does, while all of them fetch. Oracles: kernels::linf_step, l2_step and the starts, bit for
 // bit.
 #include "pavise_kernels/cuda/elements.cuh"
 
@@ -25,18 +25,86 @@ struct LinfStep {
   }
 };
 
-struct L2Step {
-  float* x;
-  const float* gradient;
-  const float* center;
-  std::int64_t n;
-  AttackStep s;
-  __device__ void operator()(std::int64_t g, std::int64_t) const {
-    const std::int64_t at = g * n * 32;
-    l2_step_lanes<float, 32>(x + at, gradient != nullptr ? gradient + at : nullptr, center + at, n, s.alpha, s.epsilon,
-                             s.low, s.high);
+constexpr int kBlockWarps = 8;  ///< of a block that takes a group
+constexpr int kTile = 64;       ///< elements that it stages together
+
+/// combine(value(n-1), ... combine(value(0), 0)): a fold in the order of the elements, for each lane. All warps of the
+/// block fetch values, a tile ahead; the first one folds. All of them get the result. value(i) is called once, by the
+/// same thread for the same i in every fold.
+template <class Value, class Combine>
+__device__ __forceinline__ Pack<float, 32> fold(std::int64_t n, float* shared, const Value& value,
+                                                const Combine& combine) {
+  using P = Pack<float, 32>;
+  P result = P::broadcast(0.0f);
+  const std::int64_t tiles = (n + kTile - 1) / kTile;
+  for (std::int64_t tile = 0; tile <= tiles; ++tile) {
+    P next[kTile / kBlockWarps];
+    PAVISE_UNROLL
+    for (int j = 0; j < kTile / kBlockWarps; ++j) {
+      const std::int64_t i = tile * kTile + j * kBlockWarps + warp_id();
+      if (i < n) {
+        next[j] = value(i);
+      }
+    }
+    if (tile > 0 && warp_id() == 0) {
+      const float* ready = shared + (tile - 1) % 2 * kTile * 32;
+      const std::int64_t left = n - (tile - 1) * kTile;
+      for (int i = 0; i < (left < kTile ? static_cast<int>(left) : 0 + kTile); ++i) {
+        result = combine(P::load(ready + i * 32), result);
+      }
+    }
+    float* const to = shared + tile % 2 * kTile * 32;
+    PAVISE_UNROLL
+    for (int j = 0; j < kTile / kBlockWarps; ++j) {
+      const int i = j * kBlockWarps + warp_id();
+      if (tile * kTile + i < n) {
+        next[j].store(to + i * 32);
+      }
+    }
+    __syncthreads();
   }
-};
+  if (warp_id() == 0) {
+    result.store(shared);
+  }
+  __syncthreads();
+  result = P::load(shared);
+  __syncthreads();
+  return result;
+}
+
+/// A block takes a group of 32 images.
+__global__ void __launch_bounds__(kBlockWarps * 32)
+    l2_step_kernel(float* all_x, const float* all_gradients, const float* all_centers, std::int64_t n, AttackStep s) {
+  using P = Pack<float, 32>;
+  float* const shared = dynamic_shared();
+  float* const x = all_x + blockIdx.x * n * 32;
+  const float* const center = all_centers + blockIdx.x * n * 32;
+  const float* const gradient = all_gradients != nullptr ? all_gradients + blockIdx.x * n * 32 : nullptr;
+  const P one = P::broadcast(1.0f);
+  P inverse = one;
+  P squares = one;
+  if (gradient != nullptr) {
+    const auto element = [&](std::int64_t i) { return P::load(gradient + i * 32); };
+    const P largest = fold(n, shared, element, [](P v, P most) { return max(abs(v), most); });
+    inverse = one / largest;
+    squares = fold(n, shared, element, [&](P v, P sum) { return l2_add_square(v, inverse, sum); });
+  }
+  const P distance = fold(
+      n, shared,
+      [&](std::int64_t i) {
+        P v = P::load(x + i * 32);
+        if (gradient != nullptr) {
+          v = l2_moved(v, P::load(gradient + i * 32), inverse, squares, s.alpha);
+          v.store(x + i * 32);
+        }
+        return v - P::load(center + i * 32);
+      },
+      [&](P d, P sum) { return l2_add_square(d, one, sum); });
+  const P factor = l2_factor(distance, s.epsilon);
+  for (std::int64_t i = warp_id(); i < n; i += kBlockWarps) {
+    l2_clipped(P::load(x + i * 32), P::load(center + i * 32), factor, s.low, s.high).store(x + i * 32);
+  }
+}
 
 struct LinfStart {
   float* x;
@@ -97,7 +165,8 @@ void fill_attack_step(Table& t) {
     if (step.norm == 0) {
       each_quad(stream, "linf_step", n * groups * 32, LinfStep{x, gradient, center, step});
     } else {
-      each_warp(stream, "l2_step", groups, 1, L2Step{x, gradient, center, n, step}, kFewThreads);
+      launch(stream, "l2_step", l2_step_kernel, dim3(static_cast<unsigned>(groups)), kBlockWarps * 32,
+             sizeof(float) * 2 * kTile * 32, x, gradient, center, n, step);
     }
   };
   t.random_start = random_start;

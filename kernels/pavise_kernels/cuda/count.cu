@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Counting and keeping: successes of an attack, votes of smoothing, the best image so far. Counts are integers, so that
-// the order in which blocks add to them changes nothing. Oracle: the loops of tests/cuda/count_checks.cpp.
+// the order in which blocks add to them changes nothing. Oracle: the loops of tests/cuda/lane_checks.hpp.
 #include "pavise_kernels/cuda/elements.cuh"
 
 namespace pavise::kernels::cuda {

@@ -2,15 +2,16 @@
 // The matrix micro-kernel on a GPU: out[row][point] = bias[row] + sum over taps of weight[row][tap] * in[base(point) +
 // offset(tap)], for 32 images a warp. Convolutions and fully connected layers, both ways, are this (gather_plan.hpp).
 //
-// A thread has a register tile of Rows x Points sums of its one image; every tap loads one input a point (128 bytes a
-// warp, coalesced) and broadcasts the rows' weights from shared memory (16 bytes a load). A block is four warps: up to
-// four tiles of rows, which read the same inputs, times images. Weights come in chunks of 64 taps, the next one copied
-// in the background while the present one is used. Taps are walked in spans (neighbouring weights, evenly spaced
-// inputs), so that offsets inside a span are constants of the instruction. Where an operator has a single point (fully
-// connected layers) the points of a tile are groups of images.
+// A thread has a register tile of Rows x Points sums of one lane. A point of a tile is a place in the image or another
+// group of images: eight neighbouring places of one group, four of two groups, or one of eight, so that tiles are full
+// whatever the shape, down to a fully connected layer's single point. A block is four warps: up to four tiles of rows,
+// which share the same inputs, times images. Inputs (128 bytes a tap and point) and weights of up to sixteen taps at a time are
+// copied to shared memory in the background, two steps ahead, so that the loop over taps is loads from shared memory at
+// constant addresses and multiply-adds alone. Versions before it: inputs read directly, through the first-level cache,
+// a tap at a time (an H200 issued in half of its slots: it waited for loads and computed addresses).
 //
 // A sum has the order of the CPU's: bias first, then the plan's taps; taps outside the image are left out, not added as
-// zeros. So the bits are the CPU's, whatever the tile. Oracle: kernels::gather_gemm, tests/cuda/gather_gemm_checks.cpp.
+// zeros. So the bits are the CPU's, whatever the tile. Oracle: kernels::gather_gemm, tests/cuda/gather_gemm_checks.hpp.
 #include <array>
 #include <memory>
 #include <vector>
@@ -22,52 +23,102 @@ namespace pavise::kernels::cuda {
 namespace {
 
 constexpr int kWarps = 4;   ///< of a block
-constexpr int kChunk = 64;  ///< taps that are staged together
+constexpr int kStages = 3;  ///< of shared memory: one is used while the others are filled
 
 /// What a launch reads.
 struct Job {
-  const float* weight;  ///< [channel group][tap][padded rows]
+  const float* weight;  ///< [channel group][packed tap][padded rows]
   const float* in;
   float* out;
   const float* bias;
   const float* mask;
-  const int4* spans;       ///< offset, weight within its chunk, count, step of the offset
-  const int* class_spans;  ///< [class][chunk]: the first span; one more at the end
-  const int2* points;      ///< of the input and the output, class after class
-  const int4* tiles;       ///< class, first point, points, chunks (first | last << 16)
+  const int2* taps;    ///< offset of the input, packed tap; class after class
+  const int2* points;  ///< of the input and the output, class after class
+  const int4* tiles;   ///< first tap, taps, first point, places | part << 8
   std::int64_t in_size, out_size, in_group, out_group, out_row;
-  int rows, padded, taps, chunks, tile_count;
-  int groups, slots;              ///< slots: tiles of rows in a block, 1, 2 or 4
-  bool relu, accumulate, across;  ///< across: the points of a tile are groups
+  int rows, padded, weight_taps, tile_count;
+  int groups;
+  bool relu, accumulate;
 };
 
-/// Starts the copy of the weights of one chunk for the block's tiles of rows: to[slot][tap][Rows]. A warp copies taps
-/// of one slot, so that little has to be computed and kept for it.
-template <int Rows>
-__device__ __forceinline__ void stage_weights(const Job& job, int chunk, float* to) {
-  const int first = chunk * kChunk;
-  const int taps = job.taps - first < kChunk ? job.taps - first : kChunk;
-  constexpr int kPieces = Rows >= 4 ? Rows / 4 : Rows;  // of 16 bytes, or single weights
-  constexpr int kWidth = Rows / kPieces;
-  const int slot = warp_id() & (job.slots - 1);
-  const int piece = lane_id() % kPieces;
-  const int row = (static_cast<int>(blockIdx.y) * job.slots + slot) * Rows + piece * kWidth;
-  const int helpers = kWarps / job.slots * (32 / kPieces);  // that copy a tap each
-  int tap = warp_id() / job.slots * (32 / kPieces) + lane_id() / kPieces;
-  const float* from = job.weight + (static_cast<std::int64_t>(blockIdx.z) * job.taps + first + tap) * job.padded + row;
-  to += (slot * kChunk + tap) * Rows + piece * kWidth;
-  if (row < job.padded) {
-    PAVISE_NO_UNROLL
-    for (; tap < taps; tap += helpers, from += helpers * job.padded, to += helpers * Rows) {
-      if constexpr (kWidth == 4) {
-        copy_async(to, from);
-      } else {
-        *to = *from;
+/// The work of a block: Slots tiles of Rows rows, times Items tiles of Points points, for kStep taps at a time.
+template <int Rows, int Points, int Slots>
+struct Shape {
+  static constexpr int kItems = kWarps / Slots;
+  static constexpr int kStep = std::min(16, 128 / (kItems * Points));  // 16 KiB of inputs in a stage
+  static constexpr int kInputs = kItems * kStep * Points * 32;         // [item][tap][point][32]
+  static constexpr int kStage = kInputs + Slots * kStep * Rows;        // and weights [slot][tap][row]
+  static constexpr std::size_t kShared = sizeof(float) * kStages * kStage;
+};
+
+/// Copies stages of inputs and weights. A warp copies four rows of 128 bytes of its own item's inputs at a time, 16 bytes
+/// a lane; rows are points, tap after tap, so a lane stays with one point, or with two.
+template <int Rows, int Points, int Slots>
+class Stager {
+ public:
+  using S = Shape<Rows, Points, Slots>;
+  static constexpr int kPass = 4 * Slots;                           ///< rows that an item's warps copy at a time
+  static constexpr int kOwn = Points > kPass ? Points / kPass : 1;  ///< points of a lane
+  static constexpr int kTapsPerPass = Points > kPass ? 1 : kPass / Points;
+
+  /// place(q): where point q of the warp's item lies in the input.
+  template <class Place>
+  __device__ __forceinline__ Stager(const Job& job, int row0, const Place& place) : job_(job) {
+    const int row = warp_id() % Slots * 4 + lane_id() / 8;
+    tap_ = row / Points % kTapsPerPass;
+    PAVISE_UNROLL
+    for (int k = 0; k < kOwn; ++k) {
+      from_[k] = job.in + place(row % Points + k * kPass) + lane_id() % 8 * 4;
+    }
+    to_ = (warp_id() / Slots * S::kStep * Points + row) * 32 + lane_id() % 8 * 4;
+    const int piece = static_cast<int>(threadIdx.x) % kPieces;
+    const int slot = static_cast<int>(threadIdx.x) / kPieces % Slots;
+    weight_tap_ = static_cast<int>(threadIdx.x) / (kPieces * Slots);
+    weight_row_ = row0 + slot * Rows + piece * kWidth;
+    weight_to_ = S::kInputs + (slot * S::kStep + weight_tap_) * Rows + piece * kWidth;
+  }
+
+  /// Starts the copies of `count` taps.
+  __device__ __forceinline__ void fill(const int2* taps, int count, float* stage) const {
+    PAVISE_UNROLL
+    for (int t = 0; t < S::kStep; t += kTapsPerPass) {
+      if (t + tap_ < count) {
+        const std::int64_t offset = static_cast<std::int64_t>(taps[t + tap_].x) * 32;
+        PAVISE_UNROLL
+        for (int k = 0; k < kOwn; ++k) {
+          copy_async(stage + to_ + (t * Points + k * kPass) * 32, from_[k] + offset);
+        }
+      }
+    }
+    if (weight_row_ >= job_.padded) {
+      return;
+    }
+    const float* weight =
+        job_.weight + static_cast<std::int64_t>(blockIdx.z) * job_.weight_taps * job_.padded + weight_row_;
+    PAVISE_UNROLL
+    for (int t = 0; t < S::kStep; t += kWeightTapsPerPass) {
+      if (t + weight_tap_ < count) {
+        const float* from = weight + static_cast<std::int64_t>(taps[t + weight_tap_].y) * job_.padded;
+        float* const to = stage + weight_to_ + t * Rows;
+        if constexpr (kWidth == 4) {
+          copy_async(to, from);
+        } else {
+          *to = *from;
+        }
       }
     }
   }
-  commit_copies();
-}
+
+ private:
+  static constexpr int kPieces = Rows >= 4 ? Rows / 4 : Rows;  ///< of a tile's weights: 16 bytes each, or single ones
+  static constexpr int kWidth = Rows / kPieces;
+  static constexpr int kWeightTapsPerPass = kWarps * 32 / (kPieces * Slots);
+
+  const Job& job_;
+  const float* from_[kOwn];
+  int to_, tap_;
+  int weight_to_, weight_tap_, weight_row_;
+};
 
 /// Rows weights of one tap, from shared memory.
 template <int Rows>
@@ -89,73 +140,50 @@ __device__ __forceinline__ void load_weights(const float* w, float (&value)[Rows
   }
 }
 
-/// sum[r][q] += weight[r] * x[point[q]] for `Taps` taps with neighbouring inputs.
-template <int Rows, int Points, int Taps>
-__device__ __forceinline__ void add_taps(const float* w, const float* x, const int (&point)[Points],
-                                         float (&sum)[Rows][Points]) {
+/// sum[r][q] += weight[r] * x[q] for one tap.
+template <int Rows, int Points>
+__device__ __forceinline__ void add_tap(const float* w, const float* x, float (&sum)[Rows][Points]) {
+  float value[Points];
   PAVISE_UNROLL
-  for (int t = 0; t < Taps; ++t) {
-    float value[Points];
+  for (int q = 0; q < Points; ++q) {
+    value[q] = x[q * 32];
+  }
+  float weight[Rows];
+  load_weights<Rows>(w, weight);
+  PAVISE_UNROLL
+  for (int r = 0; r < Rows; ++r) {
     PAVISE_UNROLL
     for (int q = 0; q < Points; ++q) {
-      value[q] = x[point[q] + t * 32];
+      sum[r][q] = fmaf(weight[r], value[q], sum[r][q]);
     }
-    float weight[Rows];
-    load_weights<Rows>(w + t * Rows, weight);
-    PAVISE_UNROLL
-    for (int r = 0; r < Rows; ++r) {
-      PAVISE_UNROLL
-      for (int q = 0; q < Points; ++q) {
-        sum[r][q] = fmaf(weight[r], value[q], sum[r][q]);
-      }
-    }
-    asm volatile("" ::: "memory");  // a tap's loads stay behind the one before: registers are for sums
   }
 }
 
-/// All taps of one span.
-template <int Rows, int Points>
-__device__ __forceinline__ void add_span(const int4 span, const float* weights, const float* x,
-                                         const int (&point)[Points], float (&sum)[Rows][Points]) {
-  const float* w = weights + span.y * Rows;
-  const float* from = x + static_cast<std::int64_t>(span.x) * 32;
-  int t = 0;
-  if (span.w == 1) {  // a row of a kernel, or a fully connected layer: the offsets are constants
-    if (span.z == 3) {
-      add_taps<Rows, Points, 3>(w, from, point, sum);
-      return;
-    }
-    for (; t + 4 <= span.z; t += 4, w += 4 * Rows, from += 4 * 32) {
-      add_taps<Rows, Points, 4>(w, from, point, sum);
-    }
+template <int Rows, int Points, int Slots>
+__global__ void __launch_bounds__(kWarps * 32, 4) gather_gemm_kernel(Job job) {
+  using S = Shape<Rows, Points, Slots>;
+  const int4 tile = job.tiles[blockIdx.x % job.tile_count];
+  const int places = tile.w & 0xFF;  // of the image, 1, 2, 4, ...; the tile's other points are other groups
+  const int part = tile.w >> 8;
+  const int shift = __popc(static_cast<unsigned>(places - 1));
+  const int first_item = static_cast<int>(blockIdx.x) / job.tile_count * S::kItems;
+  if (first_item * Points + part * (Points >> shift) >= job.groups) {
+    return;
   }
-  const std::int64_t step = static_cast<std::int64_t>(span.w) * 32;
-  for (; t < span.z; ++t, w += Rows, from += step) {
-    add_taps<Rows, Points, 1>(w, from, point, sum);
-  }
-}
-
-/// One warp's tile, while the block stages weights together.
-template <int Rows, int Points>
-__device__ __forceinline__ void run_tile(const Job& job, const int4 tile, int block) {
-  const int slot = warp_id() & (job.slots - 1);
-  const int items = kWarps / job.slots;
-  const int item = warp_id() / job.slots;
-  const int row0 = (static_cast<int>(blockIdx.y) * job.slots + slot) * Rows;
-  const int group0 = (block * items + item) * (job.across ? Points : 1);
+  const int slot = warp_id() % Slots;
+  const int item = warp_id() / Slots;
+  const int block_row = static_cast<int>(blockIdx.y) * Slots * Rows;
+  const int row0 = block_row + slot * Rows;
+  const int group0 = (first_item + item) * Points + part * (Points >> shift);
   const bool works = row0 < job.rows && group0 < job.groups;
   const auto channels = static_cast<std::int64_t>(blockIdx.z);
 
-  // Places behind the last point or group repeat it; their sums are not stored.
-  const std::int64_t first_group = std::min(group0, job.groups - 1);
-  const float* x = job.in + (first_group * job.in_size + channels * job.in_group) * 32 + lane_id();
-  int point[Points];
-  PAVISE_UNROLL
-  for (int q = 0; q < Points; ++q) {
-    const int groups_on = static_cast<int>(std::min(group0 + q, job.groups - 1) - first_group);
-    point[q] = job.across ? groups_on * static_cast<int>(job.in_size) * 32
-                          : job.points[tile.y + std::min(q, tile.z - 1)].x * 32;
-  }
+  float* const shared = dynamic_shared();
+  // Groups behind the last one repeat it; their sums are not stored.
+  const Stager<Rows, Points, Slots> stager(job, block_row, [&](int q) {
+    const std::int64_t group = std::min(group0 + (q >> shift), job.groups - 1);
+    return (group * job.in_size + channels * job.in_group + job.points[tile.z + (q & (places - 1))].x) * 32;
+  });
   float sum[Rows][Points];
   PAVISE_UNROLL
   for (int r = 0; r < Rows; ++r) {
@@ -167,43 +195,53 @@ __device__ __forceinline__ void run_tile(const Job& job, const int4 tile, int bl
     }
   }
 
-  float* const shared = dynamic_shared();
-  const int stage = job.slots * kChunk * Rows;
-  const int first = tile.w & 0xFFFF;
-  const int last = tile.w >> 16;
-  const int* spans = job.class_spans + static_cast<std::int64_t>(tile.x) * job.chunks;
-  if (first < last) {
-    stage_weights<Rows>(job, first, shared);
-  }
-  for (int chunk = first; chunk < last; ++chunk) {
-    const int now = (chunk - first) % 2;
-    if (chunk + 1 < last) {
-      stage_weights<Rows>(job, chunk + 1, shared + (1 - now) * stage);
-      wait_for_copies<1>();
-    } else {
-      wait_for_copies<0>();
+  const int2* taps = job.taps + tile.x;
+  const auto fill = [&](int first, int stage) {
+    if (first < tile.y) {
+      stager.fill(taps + first, std::min(tile.y - first, 0 + S::kStep), shared + stage * S::kStage);
     }
-    __syncthreads();
+    commit_copies();
+  };
+  PAVISE_UNROLL
+  for (int stage = 0; stage < kStages - 1; ++stage) {
+    fill(stage * S::kStep, stage);
+  }
+  const float* x = shared + item * S::kStep * Points * 32 + lane_id();
+  const float* w = shared + S::kInputs + slot * S::kStep * Rows;
+  int stage = 0;
+  PAVISE_NO_UNROLL
+  for (int first = 0; first < tile.y; first += S::kStep) {
+    wait_for_copies<kStages - 2>();
+    __syncthreads();  // everybody's copies are there, and the stage that is filled next is no longer read
+    fill(first + (kStages - 1) * S::kStep, stage == 0 ? kStages - 1 : stage - 1);
     if (works) {
-      const float* weights = shared + now * stage + slot * kChunk * Rows;
-      const int end = spans[chunk + 1];
-      for (int s = spans[chunk]; s < end; ++s) {
-        add_span<Rows, Points>(__ldg(job.spans + s), weights, x, point, sum);
+      const float* xs = x + stage * S::kStage;
+      const float* ws = w + stage * S::kStage;
+      if (tile.y - first >= S::kStep) {
+        PAVISE_UNROLL
+        for (int t = 0; t < S::kStep; ++t) {
+          add_tap<Rows, Points>(ws + t * Rows, xs + t * Points * 32, sum);
+        }
+      } else {
+        PAVISE_NO_UNROLL
+        for (int t = 0; t < tile.y - first; ++t) {
+          add_tap<Rows, Points>(ws + t * Rows, xs + t * Points * 32, sum);
+        }
       }
     }
-    __syncthreads();
+    stage = stage + 1 < kStages ? stage + 1 : 0;
   }
   if (!works) {
     return;
   }
   PAVISE_UNROLL
   for (int q = 0; q < Points; ++q) {
-    if (job.across ? group0 + q >= job.groups : q >= tile.z) {
+    const std::int64_t group = group0 + (q >> shift);
+    if (group >= job.groups) {
       break;
     }
-    const std::int64_t group = group0 + (job.across ? q : 0);
     std::int64_t at = group * job.out_size + channels * job.out_group + row0 * job.out_row;
-    at = (at + job.points[tile.y + (job.across ? 0 : q)].y) * 32 + lane_id();
+    at = (at + job.points[tile.z + (q & (places - 1))].y) * 32 + lane_id();
     PAVISE_UNROLL
     for (int r = 0; r < Rows; ++r, at += job.out_row * 32) {
       if (row0 + r < job.rows) {
@@ -223,17 +261,6 @@ __device__ __forceinline__ void run_tile(const Job& job, const int4 tile, int bl
   }
 }
 
-template <int Rows, int Points>
-__global__ void __launch_bounds__(kWarps * 32, Rows* Points > 64 ? 2 : 3) gather_gemm_kernel(Job job) {
-  const int4 tile = job.tiles[blockIdx.x % job.tile_count];
-  const int block = static_cast<int>(blockIdx.x) / job.tile_count;
-  if (Points > 1 && tile.z == 1 && !job.across) {
-    run_tile<Rows, 1>(job, tile, block);
-  } else {
-    run_tile<Rows, Points>(job, tile, block);
-  }
-}
-
 __global__ void pack_kernel(const float* weight, const int* source, float* packed, int rows, int padded, int taps,
                             std::int64_t weight_row, std::int64_t weight_group, std::int64_t n) {
   for (std::int64_t i = thread_index(); i < n; i += thread_total()) {
@@ -244,18 +271,22 @@ __global__ void pack_kernel(const float* weight, const int* source, float* packe
   }
 }
 
-/// The register tiles that are compiled.
+/// The register tiles that are compiled; kernels for 1, 2 and 4 tiles of rows in a block.
 struct TileShape {
   int rows, points;
-  void (*kernel)(Job);
+  void (*kernel[3])(Job);
+  std::size_t shared[3];
 };
 template <int Rows, int Points>
 constexpr TileShape tile_shape() {
-  return {Rows, Points, gather_gemm_kernel<Rows, Points>};
+  return {
+      Rows,
+      Points,
+      {gather_gemm_kernel<Rows, Points, 1>, gather_gemm_kernel<Rows, Points, 2>, gather_gemm_kernel<Rows, Points, 4>},
+      {Shape<Rows, Points, 1>::kShared, Shape<Rows, Points, 2>::kShared, Shape<Rows, Points, 4>::kShared}};
 }
-constexpr std::array kTileShapes = {tile_shape<16, 8>(), tile_shape<16, 7>(), tile_shape<16, 5>(), tile_shape<16, 4>(),
-                                    tile_shape<16, 2>(), tile_shape<8, 8>(),  tile_shape<8, 4>(),  tile_shape<8, 2>(),
-                                    tile_shape<4, 8>(),  tile_shape<4, 4>(),  tile_shape<1, 8>()};
+constexpr std::array kTileShapes = {tile_shape<16, 4>(), tile_shape<16, 2>(), tile_shape<8, 8>(), tile_shape<8, 4>(),
+                                    tile_shape<8, 2>(),  tile_shape<4, 8>(),  tile_shape<4, 4>(), tile_shape<1, 8>()};
 
 template <class T>
 T* upload(const std::vector<T>& values) {
@@ -267,32 +298,30 @@ T* upload(const std::vector<T>& values) {
 
 }  // namespace
 
-/// The tiles of one tile shape's number of points.
+/// The tiles of a number of points: together they cover every place of `points` groups.
 struct TileList {
   int points = 0;
-  std::vector<int4> host;
+  int count = 0;
   int4* device = nullptr;
-  double taps = 0;  ///< sum over tiles of points computed times taps
+  double taps = 0;  ///< of all tiles
 };
 
 struct Operator {
   std::int64_t rows = 0, taps = 0, channel_groups = 0;
   std::int64_t in_size = 0, out_size = 0, in_group = 0, out_group = 0, out_row = 0;
   std::int64_t weight_row = 0, weight_group = 0;
-  int padded = 0, chunks = 0;
-  bool across = false;
+  int padded = 0;
   int multiprocessors = 1;
   int* source = nullptr;
-  int4* spans = nullptr;
-  int* class_spans = nullptr;
+  int2* class_taps = nullptr;
   int2* points = nullptr;
   float* packed = nullptr;
   std::vector<TileList> tiles;
 
   ~Operator() {
     const Table& t = *table.load();
-    for (void* p : {static_cast<void*>(source), static_cast<void*>(spans), static_cast<void*>(class_spans),
-                    static_cast<void*>(points), static_cast<void*>(packed)}) {
+    for (void* p : {static_cast<void*>(source), static_cast<void*>(class_taps), static_cast<void*>(points),
+                    static_cast<void*>(packed)}) {
       t.release(p, nullptr);
     }
     for (const TileList& list : tiles) {
@@ -302,41 +331,6 @@ struct Operator {
 };
 
 namespace {
-
-/// The spans of one class, cut where a chunk of weights ends. Appends the first span of each chunk to `begin`.
-void append_spans(const TapClass& taps, int chunks, std::vector<int4>& spans, std::vector<int>& begin) {
-  const auto first = static_cast<int>(begin.size());
-  std::vector<int> weight;
-  for (const TapSegment& s : taps.segments) {
-    for (std::int32_t i = 0; i < s.count; ++i) {
-      weight.push_back(s.weight + i);
-    }
-  }
-  for (std::size_t t = 0; t < weight.size();) {
-    while (static_cast<int>(begin.size()) - first <= weight[t] / kChunk) {
-      begin.push_back(static_cast<int>(spans.size()));
-    }
-    std::size_t n = 1;
-    int step = 1;
-    while (t + n < weight.size() && weight[t + n] == weight[t] + static_cast<int>(n) &&
-           weight[t + n] / kChunk == weight[t] / kChunk) {
-      const int next = taps.offset[t + n] - taps.offset[t + n - 1];
-      step = n == 1 ? next : step;
-      if (next != step) {
-        break;
-      }
-      ++n;
-    }
-    spans.push_back({taps.offset[t], weight[t] % kChunk, static_cast<int>(n), n == 1 ? 1 : step});
-    t += n;
-  }
-  while (static_cast<int>(begin.size()) - first < chunks) {
-    begin.push_back(static_cast<int>(spans.size()));
-  }
-}
-
-/// How much a point of its own costs where a full tile would be mostly empty.
-bool prefers_single_points(int left, int points) { return 3 * left <= points; }
 
 Operator* make_operator(const GatherPlan& plan) {
   auto op = std::make_unique<Operator>();
@@ -351,27 +345,18 @@ Operator* make_operator(const GatherPlan& plan) {
   op->weight_row = plan.weight_row;
   op->weight_group = plan.weight_group;
   op->padded = static_cast<int>(plan.rows <= 4 ? 4 : plan.rows <= 8 ? 8 : (plan.rows + 15) / 16 * 16);
-  op->chunks = static_cast<int>((plan.taps + kChunk - 1) / kChunk);
-  require(op->chunks < 65536, "cuda: an operator of ", plan.taps, " taps, expected at most ", 65535 * kChunk);
-  // Places inside an image are 32-bit numbers, also where they count eight groups.
-  constexpr std::int64_t kLimit = std::int64_t{1} << 26;
-  require<DeviceError>(std::max(plan.in_size, plan.out_size) < kLimit, "cuda: an image of ",
-                       std::max(plan.in_size, plan.out_size), " elements, expected less than 2^26");
   op->multiprocessors = table.load()->device_info(0).multiprocessors;
 
-  std::vector<int4> spans;
-  std::vector<int> class_spans;
-  std::vector<int2> chunk_range;
+  std::vector<int2> taps;
+  std::vector<int> first_tap;
   for (const TapClass& c : plan.classes) {
-    append_spans(c, op->chunks, spans, class_spans);
-    int2 range{0, 0};
-    if (!c.segments.empty()) {
-      range.x = c.segments.front().weight / kChunk;
-      range.y = (c.segments.back().weight + c.segments.back().count - 1) / kChunk + 1;
+    first_tap.push_back(static_cast<int>(taps.size()));
+    for (const TapSegment& segment : c.segments) {
+      for (std::int32_t i = 0; i < segment.count; ++i) {
+        taps.push_back({c.offset[static_cast<std::size_t>(segment.begin + i)], segment.weight + i});
+      }
     }
-    chunk_range.push_back(range);
   }
-  class_spans.push_back(static_cast<int>(spans.size()));
 
   std::vector<std::vector<int2>> class_points(plan.classes.size());
   for (const PointRun& run : plan.runs) {
@@ -384,33 +369,31 @@ Operator* make_operator(const GatherPlan& plan) {
   for (const auto& c : class_points) {
     points.insert(points.end(), c.begin(), c.end());
   }
-  op->across = points.size() == 1 && plan.classes.size() == 1 && points[0].x == 0 && plan.in_size < kLimit / 8;
 
   for (const TileShape& shape : kTileShapes) {
     if (std::any_of(op->tiles.begin(), op->tiles.end(), [&](const TileList& l) { return l.points == shape.points; })) {
       continue;
     }
-    TileList list;
-    list.points = shape.points;
+    std::vector<int4> tiles;
+    TileList list{.points = shape.points};
     int first = 0;
     for (std::size_t c = 0; c < class_points.size(); ++c) {
-      const auto count = static_cast<int>(class_points[c].size());
-      const int range = chunk_range[c].x | chunk_range[c].y << 16;
-      const auto taps = static_cast<double>(plan.classes[c].offset.size());
-      for (int i = 0; i < count;) {
-        const int left = count - i;
-        const int n = left >= shape.points ? shape.points : prefers_single_points(left, shape.points) ? 1 : left;
-        list.host.push_back({static_cast<int>(c), first + i, n, range});
-        list.taps += taps * (n == 1 ? 1.0 : shape.points);
-        i += n;
+      auto left = static_cast<int>(class_points[c].size());
+      const auto count = static_cast<int>(plan.classes[c].offset.size());
+      for (int places = shape.points; places > 0; places /= 2) {
+        for (; left >= places; left -= places, first += places) {
+          for (int part = 0; part < places; ++part) {
+            tiles.push_back({first_tap[c], count, first, places | part << 8});
+            list.taps += count;
+          }
+        }
       }
-      first += count;
     }
-    list.device = upload(list.host);
-    op->tiles.push_back(std::move(list));
+    list.count = static_cast<int>(tiles.size());
+    list.device = upload(tiles);
+    op->tiles.push_back(list);
   }
-  op->spans = upload(spans);
-  op->class_spans = upload(class_spans);
+  op->class_taps = upload(taps);
   op->points = upload(points);
   op->source = upload(std::vector<int>(plan.tap_source.begin(), plan.tap_source.end()));
   op->packed = static_cast<float*>(table.load()->allocate(
@@ -434,39 +417,38 @@ int slots_for(const Operator& op, const TileShape& shape) {
   return row_tiles >= 3 ? 4 : row_tiles == 2 ? 2 : 1;
 }
 
-/// An estimate of the time, in issue slots of one scheduler: what a tile's instructions take, and how evenly the tiles
-/// fill the machine. It decides speed alone.
+/// An estimate of the time, in instructions of one scheduler: what a tile takes, and how evenly the tiles fill the
+/// machine, which holds four warps a scheduler. It decides speed alone.
 double cost(const Operator& op, const TileShape& shape, std::int64_t groups) {
   const auto slots = static_cast<double>(slots_for(op, shape));
   const double row_tiles = std::ceil(std::ceil(static_cast<double>(op.rows) / shape.rows) / slots) * slots;
   const TileList& list = tiles_of(op, shape.points);
-  const double per_tap = shape.rows * shape.points + 3.0 * shape.points + shape.rows / 4.0 + 3.0;
-  const double warps = op.across ? std::ceil(static_cast<double>(groups) / shape.points) * row_tiles
-                                 : static_cast<double>(list.host.size()) * static_cast<double>(groups) * row_tiles;
-  const double work = op.across ? warps * static_cast<double>(op.taps) * per_tap
-                                : list.taps / shape.points * static_cast<double>(groups) * row_tiles * per_tap;
+  const double chunks = std::ceil(static_cast<double>(groups) / shape.points);
+  const double warps = std::max(1.0, list.count * chunks * row_tiles);
+  const double taps = list.taps / std::max(1, list.count);  // of a tile, on average
+  const double copies = 2.0 * shape.points / slots + shape.rows / 16.0 + 4.0;
+  const double issue = shape.rows * shape.points + shape.points + shape.rows / 4.0 + copies;
   const double schedulers = 4.0 * op.multiprocessors;
-  // A scheduler with one warp waits for memory half of the time; with two or more hardly.
-  const double waves = std::ceil(warps / schedulers);
-  const double even = work / warps * waves;
-  return even * (waves < 2 ? 1.5 : 1.0);
+  // Few warps wait for memory; many run in rounds of as many as there is room for.
+  const double each = std::ceil(warps / schedulers);
+  const double waves = each < 4 ? each * (2.0 - 0.25 * each) : 4 * std::ceil(warps / (4 * schedulers));
+  return taps * issue * waves;
 }
 
 void apply_with(Stream stream, const Operator* op, const TileShape& shape, const float* in, float* out,
                 const Epilogue<float>& e, std::int64_t groups) {
-  if (op->rows == 0 || groups == 0 || tiles_of(*op, shape.points).host.empty()) {
+  if (op->rows == 0 || groups == 0 || tiles_of(*op, shape.points).count == 0) {
     return;
   }
   const TileList& list = tiles_of(*op, shape.points);
   const int slots = slots_for(*op, shape);
-  const int items = kWarps / slots * (op->across ? shape.points : 1);
+  const std::int64_t items = kWarps / slots * shape.points;
   const Job job{.weight = op->packed,
                 .in = in,
                 .out = out,
                 .bias = e.bias,
                 .mask = e.mask,
-                .spans = op->spans,
-                .class_spans = op->class_spans,
+                .taps = op->class_taps,
                 .points = op->points,
                 .tiles = list.device,
                 .in_size = op->in_size,
@@ -476,19 +458,16 @@ void apply_with(Stream stream, const Operator* op, const TileShape& shape, const
                 .out_row = op->out_row,
                 .rows = static_cast<int>(op->rows),
                 .padded = op->padded,
-                .taps = static_cast<int>(op->taps),
-                .chunks = op->chunks,
-                .tile_count = static_cast<int>(list.host.size()),
+                .weight_taps = static_cast<int>(op->taps),
+                .tile_count = list.count,
                 .groups = static_cast<int>(groups),
-                .slots = slots,
                 .relu = e.relu,
-                .accumulate = e.accumulate,
-                .across = op->across};
+                .accumulate = e.accumulate};
   const std::int64_t row_tiles = (op->rows + shape.rows - 1) / shape.rows;
   const dim3 blocks(static_cast<unsigned>((groups + items - 1) / items * job.tile_count),
                     static_cast<unsigned>((row_tiles + slots - 1) / slots), static_cast<unsigned>(op->channel_groups));
-  const std::size_t shared = sizeof(float) * 2 * static_cast<std::size_t>(slots * kChunk * shape.rows);
-  launch(stream, "apply_operator", shape.kernel, blocks, kWarps * 32, shared, job);
+  const auto variant = static_cast<std::size_t>(slots / 2);
+  launch(stream, "apply_operator", shape.kernel[variant], blocks, kWarps * 32, shape.shared[variant], job);
 }
 
 void apply_operator(Stream stream, const Operator* op, const float* in, float* out, const Epilogue<float>& e,

@@ -41,6 +41,9 @@ void launch(Stream stream, const char* name, void (*kernel)(Parameters...), dim3
   if (blocks.x == 0 || blocks.y == 0 || blocks.z == 0) {
     return;
   }
+  if (shared > std::size_t{48} << 10) {  // more than that has to be asked for
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)), name);
+  }
   kernel<<<blocks, threads, shared, native(stream)>>>(static_cast<Parameters>(arguments)...);
   check(cudaGetLastError(), name);
 }

@@ -4,10 +4,10 @@
 // halves (62 shuffles for all of them), and a second kernel adds the slices in order.
 //
 // The order of a sum depends on the layer's shape and the number of groups alone, never on the device: for each lane the
-// groups of a slice in turn and in each the positions in row-major order (those that fall outside the image are left
-// out); lanes l and l+16, then l+8, +4, +2, +1; slices in turn; and last what is there already. It is not the CPU's
-// order, which gives each lane all groups in one chain. Oracle: the same order in plain loops and the CPU's result within
-// rounding, tests/cuda/weight_gradient_checks.cpp.
+// groups of a slice in turn and in each the positions in row-major order (what falls outside the image counts as 0);
+// lanes l and l+16, then l+8, +4, +2, +1; slices in turn; and last what is there already. It is not the CPU's order,
+// which gives each lane all groups in one chain. Oracle: the same order in plain loops and the CPU's result within
+// rounding, tests/cuda/weight_gradient_checks.hpp.
 #include "pavise_kernels/cuda/runtime.cuh"
 
 namespace pavise::kernels::cuda {
@@ -55,33 +55,73 @@ __device__ __forceinline__ void add_over_lanes(float (&v)[64]) {
   }
 }
 
-/// What the taps of a tile read, relative to the position's own corner.
-struct TileTaps {
-  int at[kTaps];  ///< element, times 32
+/// What a tile reads, relative to the position's own corner.
+struct TileReads {
+  int tap[kTaps];  ///< element, times 32
   short y[kTaps];
   short x[kTaps];
+  int row[kRows];  ///< element, times 32
+  int least_x, most_x, least_y, most_y;
 };
 
-/// sum[r][t] += dy[r] * x[t] at one position; `Border`: some taps may fall outside the image, and are left out.
-template <bool Border>
-__device__ __forceinline__ void add_position(const Job& job, const TileTaps& taps, const int (&row_at)[kRows],
-                                             const float* x, const float* dy, int y, int column,
-                                             float (&sum)[kRows * kTaps]) {
+/// One position of the output of one group.
+struct Position {
+  const float* x;   ///< the corner that it reads from, in this lane
+  const float* dy;  ///< row 0, in this lane
+  int group, y, column;
+};
+
+/// What a tile reads at one position, in registers.
+struct Operands {
   float d[kRows];
+  float x[kTaps];
+};
+
+__device__ __forceinline__ void load_operands(const Job& job, const TileReads& reads, const Position& p, Operands& o) {
   PAVISE_UNROLL
   for (int r = 0; r < kRows; ++r) {
-    d[r] = dy[row_at[r]];
+    o.d[r] = p.dy[reads.row[r]];
   }
+  if (p.y + reads.least_y >= 0 && p.y + reads.most_y < job.height && p.column + reads.least_x >= 0 &&
+      p.column + reads.most_x < job.width) {
+    PAVISE_UNROLL
+    for (int t = 0; t < kTaps; ++t) {
+      o.x[t] = p.x[reads.tap[t]];
+    }
+  } else {
+    PAVISE_UNROLL
+    for (int t = 0; t < kTaps; ++t) {
+      const bool inside = static_cast<unsigned>(p.y + reads.y[t]) < static_cast<unsigned>(job.height) &&
+                          static_cast<unsigned>(p.column + reads.x[t]) < static_cast<unsigned>(job.width);
+      o.x[t] = inside ? p.x[reads.tap[t]] : 0.0f;
+    }
+  }
+}
+
+__device__ __forceinline__ void add_products(const Operands& o, float (&sum)[kRows * kTaps]) {
   PAVISE_UNROLL
   for (int t = 0; t < kTaps; ++t) {
-    if (Border && (static_cast<unsigned>(y + taps.y[t]) >= static_cast<unsigned>(job.height) ||
-                   static_cast<unsigned>(column + taps.x[t]) >= static_cast<unsigned>(job.width))) {
-      continue;
-    }
-    const float value = x[taps.at[t]];
     PAVISE_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      sum[r * kTaps + t] = fmaf(d[r], value, sum[r * kTaps + t]);
+      sum[r * kTaps + t] = fmaf(o.d[r], o.x[t], sum[r * kTaps + t]);
+    }
+  }
+}
+
+/// The next position in row-major order, then of the next group.
+__device__ __forceinline__ void advance(const Job& job, std::int64_t x_size, std::int64_t dy_size, Position& p) {
+  p.column += job.stride;
+  p.x += job.stride * 32;
+  p.dy += 32;
+  if (p.column == job.out_width * job.stride) {
+    p.column = 0;
+    p.x += (job.width - job.out_width) * job.stride * 32;
+    p.y += job.stride;
+    if (p.y == job.out_height * job.stride) {
+      p.y = 0;
+      ++p.group;
+      p.x = job.x + p.group * x_size * 32 + lane_id();
+      p.dy = job.dy + p.group * dy_size * 32 + lane_id();
     }
   }
 }
@@ -105,51 +145,52 @@ __global__ void __launch_bounds__(kWarps * 32, 3) weight_gradient_kernel(Job job
   const std::int64_t x_size = static_cast<std::int64_t>(plane) * job.channels * job.channel_groups;
   const std::int64_t dy_size = static_cast<std::int64_t>(out_plane) * job.rows * job.channel_groups;
   // Taps and rows behind the last repeat it; their sums are not stored.
-  TileTaps taps;
-  int row_at[kRows];
-  int least_x = 0;
-  int most_x = 0;
-  int least_y = 0;
-  int most_y = 0;
+  TileReads reads;
   PAVISE_UNROLL
   for (int t = 0; t < kTaps; ++t) {
     const int tap = std::min(tap0 + t, job.taps - 1);
     const int ky = tap % job.kernel / job.kernel_width * job.dilation - job.padding;
     const int kx = tap % job.kernel % job.kernel_width * job.dilation - job.padding;
-    taps.at[t] = ((channel_group * job.channels + tap / job.kernel) * plane + ky * job.width + kx) * 32;
-    taps.y[t] = static_cast<short>(ky);
-    taps.x[t] = static_cast<short>(kx);
-    least_x = t == 0 ? kx : std::min(least_x, kx);
-    most_x = t == 0 ? kx : std::max(most_x, kx);
-    least_y = t == 0 ? ky : std::min(least_y, ky);
-    most_y = t == 0 ? ky : std::max(most_y, ky);
+    reads.tap[t] = ((channel_group * job.channels + tap / job.kernel) * plane + ky * job.width + kx) * 32;
+    reads.y[t] = static_cast<short>(ky);
+    reads.x[t] = static_cast<short>(kx);
+    reads.least_x = t == 0 ? kx : std::min(reads.least_x, kx);
+    reads.most_x = t == 0 ? kx : std::max(reads.most_x, kx);
+    reads.least_y = t == 0 ? ky : std::min(reads.least_y, ky);
+    reads.most_y = t == 0 ? ky : std::max(reads.most_y, ky);
   }
   PAVISE_UNROLL
   for (int r = 0; r < kRows; ++r) {
-    row_at[r] = (channel_group * job.rows + std::min(row0 + r, job.rows - 1)) * out_plane * 32;
+    reads.row[r] = (channel_group * job.rows + std::min(row0 + r, job.rows - 1)) * out_plane * 32;
   }
   float sum[kRows * kTaps];
   PAVISE_UNROLL
   for (int i = 0; i < kRows * kTaps; ++i) {
     sum[i] = 0.0f;
   }
-  const int last = std::min(job.groups, (slice + 1) * job.slice);
-  for (int g = slice * job.slice; g < last; ++g) {
-    const float* x = job.x + g * x_size * 32 + lane_id();
-    const float* dy = job.dy + g * dy_size * 32 + lane_id();
-    for (int oy = 0; oy < job.out_height; ++oy) {
-      const int y = oy * job.stride;
-      const bool inside_y = y + least_y >= 0 && y + most_y < job.height;
-      const float* from = x + y * job.width * 32;
-      for (int ox = 0; ox < job.out_width; ++ox, dy += 32, from += job.stride * 32) {
-        const int column = ox * job.stride;
-        if (inside_y && column + least_x >= 0 && column + most_x < job.width) {
-          add_position<false>(job, taps, row_at, from, dy, y, column, sum);
-        } else {
-          add_position<true>(job, taps, row_at, from, dy, y, column, sum);
-        }
-      }
+  // Two sets of operands: one is loaded while the other is used.
+  Position p{.x = job.x + slice * job.slice * x_size * 32 + lane_id(),
+             .dy = job.dy + slice * job.slice * dy_size * 32 + lane_id(),
+             .group = slice * job.slice,
+             .y = 0,
+             .column = 0};
+  int left = (std::min(job.groups, (slice + 1) * job.slice) - p.group) * out_plane;
+  Operands even;
+  Operands odd;
+  load_operands(job, reads, p, even);
+  PAVISE_NO_UNROLL
+  for (; left >= 2; left -= 2) {
+    advance(job, x_size, dy_size, p);
+    load_operands(job, reads, p, odd);
+    add_products(even, sum);
+    if (left > 2) {
+      advance(job, x_size, dy_size, p);
+      load_operands(job, reads, p, even);
     }
+    add_products(odd, sum);
+  }
+  if (left == 1) {
+    add_products(even, sum);
   }
   add_over_lanes(sum);
   float* to =
@@ -247,7 +288,7 @@ void conv_weight_gradient(Stream stream, const ConvGeometry& g, const float* x, 
                        "cuda: weight gradient of an image of ", g.in_channels * g.in_height * g.in_width,
                        " elements, expected less than 2^26");
   const std::int64_t n = g.out_channels * job.taps;
-  if (n == 0 || slices == 0) {
+  if (n == 0 || slices == 0 || positions == 0) {
     return;
   }
   const std::int64_t warps = slices * g.groups * ((job.rows + kRows - 1) / kRows) * ((job.taps + kTaps - 1) / kTaps);
