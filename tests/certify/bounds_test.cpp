@@ -39,7 +39,9 @@ void check_holds(const pc::Enclosure& e, const Exact& value, double relative) {
 Exact phi(const Exact& x) { return erfc(-x / sqrt(Exact(2))) / 2; }
 
 /// P(Bin(n,p) >= k) = I_p(k, n-k+1)
-Exact tail(std::int64_t k, std::int64_t n, double p) { return boost::math::ibeta(Exact(k), Exact(n - k + 1), Exact(p)); }
+Exact tail(std::int64_t k, std::int64_t n, double p) {
+  return boost::math::ibeta(Exact(k), Exact(n - k + 1), Exact(p));
+}
 
 TEST_CASE("fixed point: sums, products and quotients against Boost") {
   pavise::RandomSequence random({.purpose = pavise::Purpose::test});
@@ -137,7 +139,8 @@ TEST_CASE("Clopper and Pearson's bound: below the true one, by nothing that matt
 TEST_CASE("the mixture: its logarithm, and the ends of the confidence sequence") {
   const auto mixture = [](std::int64_t k, std::int64_t n, double p) {
     const Exact half(0.5);
-    return boost::math::beta(Exact(k) + half, Exact(n - k) + half) / boost::math::beta(half, half) / pow(Exact(p), k) / pow(1 - Exact(p), n - k);
+    return boost::math::beta(Exact(k) + half, Exact(n - k) + half) / boost::math::beta(half, half) / pow(Exact(p), k) /
+           pow(1 - Exact(p), n - k);
   };
   for (const auto& [k, n] :
        std::vector<std::pair<std::int64_t, std::int64_t>>{{0, 1}, {1, 1}, {30, 30}, {80, 100}, {990, 1000}}) {
@@ -163,8 +166,8 @@ TEST_CASE("the mixture: its logarithm, and the ends of the confidence sequence")
   for (const double p : {0.2, 0.9}) {
     Exact mean = 0;
     for (int k = 0; k <= 40; ++k) {
-      mean += mixture(k, 40, p) * pow(Exact(p), k) * pow(1 - Exact(p), 40 - k) *
-              tgamma(Exact(41)) / tgamma(Exact(k + 1)) / tgamma(Exact(41 - k));
+      mean += mixture(k, 40, p) * pow(Exact(p), k) * pow(1 - Exact(p), 40 - k) * tgamma(Exact(41)) /
+              tgamma(Exact(k + 1)) / tgamma(Exact(41 - k));
     }
     CHECK(abs(mean - 1) < 1e-40);
   }

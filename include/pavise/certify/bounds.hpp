@@ -103,14 +103,12 @@ inline Enclosure log_mixture(std::int64_t k, std::int64_t n, double p) {
 /// Whether the sequence of all looks so far certainly rules out p and everything below it (`above`), or everything above
 /// it, at level alpha.
 inline bool rules_out_below(std::int64_t k, std::int64_t n, double p, double alpha) {
-  return p <= 0 ||
-         (p < 1 && alpha > 0 && next_above(p * static_cast<double>(n)) < static_cast<double>(k) &&
-          log_mixture(k, n, p).low >= (-log_bounds(alpha)).high);
+  return p <= 0 || (p < 1 && alpha > 0 && next_above(p * static_cast<double>(n)) < static_cast<double>(k) &&
+                    log_mixture(k, n, p).low >= (-log_bounds(alpha)).high);
 }
 inline bool rules_out_above(std::int64_t k, std::int64_t n, double p, double alpha) {
-  return p >= 1 ||
-         (p > 0 && alpha > 0 && next_below(p * static_cast<double>(n)) > static_cast<double>(k) &&
-          log_mixture(k, n, p).low >= (-log_bounds(alpha)).high);
+  return p >= 1 || (p > 0 && alpha > 0 && next_below(p * static_cast<double>(n)) > static_cast<double>(k) &&
+                    log_mixture(k, n, p).low >= (-log_bounds(alpha)).high);
 }
 
 /// The lower end of the confidence sequence { p : M_n(p) < 1/alpha }: with probability 1-alpha the true p is at least as
@@ -129,9 +127,8 @@ inline double confidence_sequence_below(std::int64_t k, std::int64_t n, double a
 inline bool differs_from_half(std::int64_t k, std::int64_t n, double alpha) {
   detail::check_counts("differs_from_half", k, n);
   const std::int64_t more = std::max(k, n - k);
-  return 2 * more > n &&
-         (Enclosure(log_binomial_tail_above(more, n, 0.5)) + detail::constant(detail::kLogTwo)).high <=
-             log_bounds(alpha).low;
+  return 2 * more > n && (Enclosure(log_binomial_tail_above(more, n, 0.5)) + detail::constant(detail::kLogTwo)).high <=
+                             log_bounds(alpha).low;
 }
 
 /// x >= 0 in decimals, cut off behind `digits` of them and so never more than x.

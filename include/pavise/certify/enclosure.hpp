@@ -104,8 +104,7 @@ inline Enclosure log_gamma_bounds(double z) {
   for (const double reciprocal : {1188.0, -1680.0, 1260.0, -360.0, 12.0}) {
     sum = sum * r + Enclosure(1.0) / reciprocal;
   }
-  const Enclosure stirling =
-      Enclosure(z - 0.5) * log_bounds(z) - z + detail::constant(detail::kHalfLogTwoPi) + sum / z;
+  const Enclosure stirling = Enclosure(z - 0.5) * log_bounds(z) - z + detail::constant(detail::kHalfLogTwoPi) + sum / z;
   return product.low == 1 && product.high == 1 ? stirling : stirling - log_bounds(product);
 }
 

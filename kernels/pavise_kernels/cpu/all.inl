@@ -13,6 +13,7 @@
 //
 #include "pavise_kernels/cpu/apgd.inl"
 #include "pavise_kernels/cpu/dropout.inl"
+#include "pavise_kernels/cpu/grid_noise.inl"
 #include "pavise_kernels/cpu/hyperplane.inl"
 #include "pavise_kernels/cpu/lane_state.inl"
 #include "pavise_kernels/cpu/minimum_norm.inl"

@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "pavise_kernels/cpu/gather_plan.hpp"
+#include "pavise_kernels/cpu/grid_noise.hpp"
 #include "pavise_kernels/cpu/isa.hpp"
 #include "pavise_kernels/cpu/lane_keys.hpp"
 #include "pavise_kernels/cpu/strided.hpp"
