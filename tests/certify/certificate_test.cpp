@@ -147,6 +147,7 @@ TEST_CASE("certificates: who makes the digest anew is found out by recomputing a
   CHECK(bounds([](auto& c) { c.result.n = 17; }) == "n");
   CHECK(bounds([](auto& c) { c.result.votes[0] += 1000; }) == "votes");
   CHECK(bounds([](auto& c) { c.result.selection[0] += 1000; }) == "selection");
+  CHECK(bounds([](auto& c) { c.result.votes[0] = c.result.votes[1] = std::int64_t{1} << 62; }) == "votes");
   CHECK(bounds([](auto& c) { c.options.alpha = 2; }) == "options");
   CHECK(bounds([](auto& c) { c.options.noise.scale = 1000; }) == "scale");
   // What they do prove, if they were so, is drawn again.

@@ -60,13 +60,6 @@ struct Result {
   double radius = 0;   ///< within which the smoothed classifier answers the chosen class; 0 where it abstains
 
   bool abstains() const { return !(p_lower > 0.5); }
-  std::int64_t samples() const {
-    std::int64_t sum = n;
-    for (const auto v : selection) {
-      sum += v;
-    }
-    return sum;
-  }
   bool operator==(const Result&) const = default;
 };
 

@@ -5,8 +5,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <list>
-#include <numeric>
 #include <span>
 #include <string>
 #include <vector>
@@ -35,15 +35,25 @@ inline void verify_bounds(const Certificate& c, const Sampler& sampler) {
   same("alpha_sequence", c.alpha_sequence, plan.alpha_sequence());
   same("alpha_cap", c.alpha_cap, plan.alpha_cap());
   const Result& r = c.result;
-  const auto sum = [](const std::vector<std::int64_t>& v) {
-    return std::accumulate(v.begin(), v.end(), std::int64_t{0});
+  // Of at most `most` votes in all; a file may claim counts whose sum overflows.
+  const auto at_most = [](const std::vector<std::int64_t>& votes, std::int64_t most) {
+    std::int64_t left = most;
+    for (const std::int64_t v : votes) {
+      if (v > left) {
+        return false;
+      }
+      left -= v;
+    }
+    return true;
   };
-  require_field(r.selection.size() >= 2 && sum(r.selection) <= o.n0, "selection", sum(r.selection), " votes of ",
-                r.selection.size(), " classes, expected ", o.n0, " or fewer");
+  require_field(r.selection.size() >= 2 && at_most(r.selection, o.n0), "selection", "got ",
+                detail::field_json(r.selection).dump(), ", expected two classes or more, and ", o.n0,
+                " votes or fewer");
   require_field(r.n >= 1 && r.n <= o.n && (r.n % Plan::kLook == 0 || r.n == o.n), "n", "got ", r.n, ", expected ", o.n,
                 " or a multiple of ", Plan::kLook, " below it");
-  require_field(r.votes.size() == r.selection.size() && sum(r.votes) <= r.n, "votes", sum(r.votes), " votes of ",
-                r.votes.size(), " classes, expected ", r.n, " or fewer of ", r.selection.size());
+  require_field(r.votes.size() == r.selection.size() && at_most(r.votes, r.n), "votes", "got ",
+                detail::field_json(r.votes).dump(), ", expected ", r.n, " or fewer of ", r.selection.size(),
+                " classes");
   same("chosen", r.chosen,
        static_cast<std::int32_t>(std::max_element(r.selection.begin(), r.selection.end()) - r.selection.begin()));
   const std::int64_t won = r.votes[static_cast<std::size_t>(r.chosen)];
