@@ -134,9 +134,11 @@ void run_certify(Options o) {
     json["data_note"] = o.data_note;
     json["model"] = file.model.name();
     json["model_file"] = o.model_file;
-    json["label"] = o.label;
+    const auto trained = file.recipe.find("label");
+    json["label"] = !o.label.empty() || trained == file.recipe.end() ? o.label : trained->second;
     json["noise"] = o.noise;
     json["scale"] = o.certify.noise.scale;
+    json["norm"] = std::string(o.certify.noise.norm());
     json["method"] = std::string(certify::method_name(o.certify.method));
     json["n0"] = o.certify.n0;
     json["n"] = o.certify.n;

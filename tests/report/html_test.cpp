@@ -283,8 +283,8 @@ TEST_CASE("report: training alone, attacks alone, absent options and colour imag
 TEST_CASE("report: a missing or wrong field is named with its file") {
   CHECK(refusal(0, [](Json& r) { r.erase("kind"); }) == "runs/x.json: field kind: missing");
   CHECK(refusal(0, [](Json& r) { r["kind"] = "certificate"; }) ==
-        "runs/x.json: field kind: got \"certificate\", expected \"training\", \"attack\", \"evaluation\" or "
-        "\"distillation\"");
+        "runs/x.json: field kind: got \"certificate\", expected \"training\", \"attack\", \"evaluation\", "
+        "\"distillation\" or \"certification\"");
   CHECK(refusal(0, [](Json& r) { r.erase("command"); }) == "runs/x.json: field command: missing");
   CHECK(refusal(0, [](Json& r) { r["history"] = 3; }) ==
         "runs/x.json: field history: expected an array, got a value of type number");

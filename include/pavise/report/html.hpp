@@ -19,6 +19,7 @@
 
 #include "pavise/core/error.hpp"
 #include "pavise/io/file.hpp"
+#include "pavise/report/certification.hpp"
 #include "pavise/report/distillation.hpp"
 #include "pavise/report/evaluation.hpp"
 #include "pavise/report/gallery.hpp"
@@ -40,12 +41,13 @@ inline std::vector<std::string> distinct(const Results& results, std::string Ori
   std::for_each(results.training.begin(), results.training.end(), add);
   std::for_each(results.attacks.begin(), results.attacks.end(), add);
   std::for_each(results.distillation.begin(), results.distillation.end(), add);
+  std::for_each(results.certification.begin(), results.certification.end(), add);
   return out;
 }
 
 inline std::string summary_section(const std::vector<Model>& models, const Results& results) {
   if (models.empty()) {
-    return "";  // a sweep of distillation alone
+    return "";  // distillation or certificates alone
   }
   std::vector<std::string> labels;
   labels.reserve(models.size());
@@ -371,10 +373,10 @@ inline std::string render_report(const std::vector<nlohmann::json>& records) {
       "</style>\n</head>\n<body class=\"pv-colours\">\n", notes, "<h1>", escape(title), "</h1>\n",
       detail::summary_section(models, results), detail::accuracy_section(models, results),
       detail::evaluation_section(models, results), detail::charts_section(models, results),
-      detail::distillation_section(results.distillation), detail::gallery_section(models, results),
-      detail::training_section(models), detail::reading_section(), detail::origins_section(models, results),
-      "<footer>Pavise", versions.empty() ? "" : " ", escape(join(versions)), ", from ", escape(footer),
-      ".</footer>\n</body>\n</html>\n");
+      detail::certification_section(results.certification), detail::distillation_section(results.distillation),
+      detail::gallery_section(models, results), detail::training_section(models), detail::reading_section(),
+      detail::origins_section(models, results), "<footer>Pavise", versions.empty() ? "" : " ", escape(join(versions)),
+      ", from ", escape(footer), ".</footer>\n</body>\n</html>\n");
 }
 
 /// Writes the report of `records` and returns the path of its page: `path` itself where it ends in ".html", otherwise

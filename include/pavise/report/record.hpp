@@ -18,6 +18,7 @@
 
 #include "pavise/core/error.hpp"
 #include "pavise/io/file.hpp"
+#include "pavise/report/certification_record.hpp"
 #include "pavise/report/distillation_record.hpp"
 #include "pavise/report/evaluation_record.hpp"
 #include "pavise/report/field.hpp"
@@ -169,10 +170,11 @@ struct Results {
   std::vector<TrainingRecord> training;
   std::vector<AttackRecord> attacks;
   std::vector<DistillationRecord> distillation;
+  std::vector<CertificationRecord> certification;
 };
 
-/// Reads `records`, each an object of kind "training", "attack", "evaluation" or "distillation"; a record's "file", where it has one, names it in
-/// messages. Throws ValueError that names the file and the field where one is missing or not what it should be.
+/// Reads `records`, each an object of kind "training", "attack", "evaluation", "distillation" or "certification"; a record's
+/// "file", where it has one, names it in messages. Throws ValueError that names the file and the field where one is missing or not what it should be.
 inline Results read_records(const std::vector<nlohmann::json>& records) {
   Results out;
   for (std::size_t i = 0; i < records.size(); ++i) {
@@ -191,9 +193,12 @@ inline Results read_records(const std::vector<nlohmann::json>& records) {
       out.attacks.back().evaluation = detail::read_evaluation(record.at("evaluation"));
     } else if (kind == "distillation") {
       out.distillation.push_back(detail::read_distillation(record));
+    } else if (kind == "certification") {
+      out.certification.push_back(detail::read_certification(record));
     } else {
       record.at("kind").fail("got \"", kind,
-                             "\", expected \"training\", \"attack\", \"evaluation\" or \"distillation\"");
+                             "\", expected \"training\", \"attack\", \"evaluation\", \"distillation\" or "
+                             "\"certification\"");
     }
   }
   return out;
