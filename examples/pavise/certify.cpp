@@ -21,7 +21,7 @@ namespace pavise::program {
 namespace {
 
 struct Options : Shared {
-  std::string model_file;
+  std::vector<std::string> model_files;
   std::string noise = "gaussian";
   std::string scale;
   std::string method;
@@ -68,7 +68,7 @@ void run_certify(Options o) {
     run_merge(o);
     return;
   }
-  require(!o.model_file.empty(), "--model-file is needed, unless files are merged");
+  require(!o.model_files.empty(), "--model-file is needed, unless files are merged");
   require(!o.scale.empty(), "--sigma is needed: the scale of the noise in units of the pixels");
   o.certify.noise = {certify::parse_noise(o.noise), parse_radius(o.scale)};
   o.certify.seed = o.seed;
@@ -80,16 +80,14 @@ void run_certify(Options o) {
   if (!o.json.empty()) {
     prepare_output(o.json);
   }
-  const auto file = io::load_model(o.model_file);
   const data::Dataset test = data::load(o.data).test;
-  require_same_images(o.model_file, file.model, test);
+  const Base models(o.model_files, test);
   const data::Dataset images = test.subset(positions(o, test.size()));
   const certify::Sampler sampler(o.certify.noise);
-  const attack::Classifier base(file.model);
+  const attack::Classifier base = models.classifier();
   const certify::Plan plan = certify::make_plan(o.certify, base, sampler);
-  const std::string hash = certify::model_hash(file.model);
   const auto certificate = [&](std::int64_t i, certify::Result result) {
-    return certify::make_certificate(hash, images, i, sampler, plan, std::move(result));
+    return certify::make_certificate(models.hash, images, i, sampler, plan, std::move(result));
   };
   std::vector<certify::Certificate> expected;
   for (std::int64_t i = 0; i < images.size(); ++i) {
@@ -132,10 +130,11 @@ void run_certify(Options o) {
     nlohmann::json json = record("certification", o.command, o.seed);
     json["data"] = o.data;
     json["data_note"] = o.data_note;
-    json["model"] = file.model.name();
-    json["model_file"] = o.model_file;
-    const auto trained = file.recipe.find("label");
-    json["label"] = !o.label.empty() || trained == file.recipe.end() ? o.label : trained->second;
+    json["model"] = base.name();
+    json["model_file"] = join(o.model_files);
+    const auto& recipe = models.files.front().recipe;
+    const auto trained = recipe.find("label");
+    json["label"] = !o.label.empty() || trained == recipe.end() ? o.label : trained->second;
     json["noise"] = o.noise;
     json["scale"] = o.certify.noise.scale;
     json["norm"] = std::string(o.certify.noise.norm());
@@ -159,7 +158,8 @@ void add_certify(CLI::App& app, const std::string& command) {
   certify::Options& c = o->certify;
   auto* sub = app.add_subcommand(
       "certify", "Randomized smoothing: certificates that no image within a radius is classified otherwise");
-  sub->add_option("--model-file", o->model_file, "The model, as `pavise train` wrote it (best: --defense gaussian)");
+  sub->add_option("--model-file", o->model_files,
+                  "The model, as `pavise train` wrote it (best: --defense gaussian); several are an ensemble");
   o->add_to(*sub);
   sub->add_option("--sigma,--scale", o->scale,
                   "Scale of the noise in pixels of [0,1]: sigma, half the width of uniform noise, b of Laplace's");

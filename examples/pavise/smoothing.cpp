@@ -50,6 +50,17 @@ Summary summarize(const std::vector<certify::Certificate>& all) {
 
 }  // namespace
 
+Base::Base(const std::vector<std::string>& paths, const data::Dataset& images) {
+  std::vector<std::string> hashes;
+  for (const auto& path : paths) {
+    files.push_back(io::load_model(path));
+    require_same_images(path, files.back().model, images);
+    members.emplace_back(files.back().model);
+    hashes.push_back(certify::model_hash(files.back().model));
+  }
+  hash = certify::ensemble_hash(hashes);
+}
+
 void print_certified(const std::vector<certify::Certificate>& all) {
   if (all.empty()) {
     return;

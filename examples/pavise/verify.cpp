@@ -21,7 +21,7 @@ namespace {
 
 struct Options : Shared {
   std::string file;
-  std::string model_file;
+  std::vector<std::string> model_files;
   std::int64_t count = 0;
 };
 
@@ -46,13 +46,12 @@ void run_verify(const Options& o) {
   if (all.front().options.noise.kind == certify::NoiseKind::gaussian_unsound) {
     std::printf("NOTE: the noise was drawn in floats: these certificates prove nothing\n");
   }
-  if (o.model_file.empty()) {
+  if (o.model_files.empty()) {
     std::printf("the votes themselves are checked with --model-file and --data\n");
     return;
   }
-  const auto model = io::load_model(o.model_file);
   const data::Dataset test = data::load(o.data).test;
-  require_same_images(o.model_file, model.model, test);
+  const Base models(o.model_files, test);
   const auto some =
       std::span(all).first(o.count > 0 ? std::min(all.size(), static_cast<std::size_t>(o.count)) : all.size());
   std::int64_t samples = 0;
@@ -65,7 +64,7 @@ void run_verify(const Options& o) {
     options.unit = "samples";
     bar.emplace("verify", samples, options);
   }
-  verifier.replay(some, model.model, certify::model_hash(model.model), test, [&](std::int64_t n) {
+  verifier.replay(some, models.classifier(), models.hash, test, [&](std::int64_t n) {
     if (bar) {
       bar->advance(n);
     }
@@ -83,7 +82,8 @@ void add_verify(CLI::App& app) {
   auto* sub = app.add_subcommand(
       "verify", "Checks certificates: recomputes every bound, and with the model draws the noise again");
   sub->add_option("file", o->file, "Certificates, as `pavise certify` wrote them")->required();
-  sub->add_option("--model-file", o->model_file, "The model: its votes are counted again");
+  sub->add_option("--model-file", o->model_files,
+                  "The model (or models, in the same order): its votes are counted again");
   sub->add_option("--count", o->count, "Only so many certificates with the model (0: all)")->capture_default_str();
   o->add_to(*sub);
   sub->callback([o] { run_verify(*o); });

@@ -10,6 +10,7 @@
 
 #include "certify/small.hpp"
 #include "kernels/each_isa.hpp"
+#include "pavise/certify/base.hpp"
 #include "pavise/certify/smoothing.hpp"
 
 namespace {
@@ -241,6 +242,24 @@ TEST_CASE("certify: low bits of floats give a false certificate in the unsound m
         }
       }
     }
+  }
+}
+
+TEST_CASE("certify: an ensemble votes by the sum of its logits, and a denoiser comes in front") {
+  const auto images = tiny_images(6, 2, 9);
+  const auto half = [](double a, double b) {
+    return two_classes("half", 2, Plane{{a, b}, 0.2501});
+  };  // no ties on the grid
+  const pc::Options options{.noise = {pc::NoiseKind::gaussian, 0.25}, .n = 300};
+  const auto sum = pc::certify(two_classes("sum", 2, Plane{{0.75, -0.25}, 0.5002}), images, options);
+  CHECK(pc::certify(pc::ensemble({half(0.5, 0.25), half(0.25, -0.5)}), images, options) == sum);
+  CHECK_FALSE(pc::certify(half(0.5, 0.25), images, options) == sum);
+  CHECK(pc::ensemble({half(1, 1), half(1, 1)}).name() == "ensemble(half, half)");
+  CHECK_THROWS_AS(pc::ensemble({}), pavise::ValueError);
+  CHECK_THROWS_AS(pc::ensemble({half(1, 1), two_classes("other", 3, Plane{{1, 1, 1}, 0})}), pavise::ShapeError);
+  const auto constant = pc::denoised([](pavise::Var<float> x) { return x - x; }, half(1, 1));
+  for (const auto& r : pc::certify(constant, images, options)) {  // -0.2501 for every image
+    CHECK(r.votes == std::vector<std::int64_t>{r.n, 0});
   }
 }
 

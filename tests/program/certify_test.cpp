@@ -30,6 +30,9 @@ TEST_CASE("program: certify, killed and in shards, and verify") {
   CHECK(record["certified"]["images"] == 30);
   CHECK(record["certified"]["curve"].size() >= 3);
 
+  REQUIRE(run("report --in " + scratch.path.string() + " --out " + (scratch / "report")).status == 0);
+  CHECK(contents(scratch / "report/index.html").find("id=\"certificates\"") != std::string::npos);
+
   const std::string broken = scratch / "broken.jsonl";
   for (const int milliseconds : {20, 40, 80}) {
     run_and_kill(certify + "--threads 1 --out " + broken, milliseconds);
@@ -50,6 +53,10 @@ TEST_CASE("program: certify, killed and in shards, and verify") {
   const Outcome votes = run("verify --quiet " + whole + model);
   CHECK(votes.status == 0);
   CHECK(votes.text.find("every vote is the same") != std::string::npos);
+  const std::string two = " --model-file " + (scratch / "m.safetensors");
+  CHECK(run(certify + two + " --out " + (scratch / "two.jsonl")).status == 0);  // an ensemble
+  CHECK(run("verify --quiet " + (scratch / "two.jsonl") + model + two).status == 0);
+  CHECK(run("verify --quiet " + (scratch / "two.jsonl") + model).text.find("model: made with") != std::string::npos);
   REQUIRE(run(kTrain + "--model mlp --defense none --out " + (scratch / "m.safetensors")).status == 0);
   const Outcome other = run("verify --quiet " + whole + model);
   CHECK(other.status != 0);

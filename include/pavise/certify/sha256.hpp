@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "pavise/nn/model.hpp"
 #include "pavise/nn/spec.hpp"
@@ -110,6 +111,19 @@ std::string model_hash(const nn::BasicModel<T>& model) {
   hash.add("pavise model 1").add(nn::to_text(model.net().spec())).add(model.input_shape().to_string());
   for (const auto& p : std::as_const(model.parameters()).parameters()) {
     hash.add(p.name()).add(p.shape().to_string()).add(p.value().data(), p.value().size_bytes());
+  }
+  return hash.hex();
+}
+
+/// What several models together are called.
+inline std::string ensemble_hash(const std::vector<std::string>& models) {
+  if (models.size() == 1) {
+    return models.front();
+  }
+  Sha256 hash;
+  hash.add("pavise ensemble 1");
+  for (const auto& model : models) {
+    hash.add(model);
   }
   return hash.hex();
 }
