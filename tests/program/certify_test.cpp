@@ -20,14 +20,14 @@ TEST_CASE("program: certify, killed and in shards, and verify") {
   const std::string model = " --model-file " + (scratch / "m.safetensors") + " --data drawn-digits ";
   REQUIRE(run(kTrain + "--model mlp --defense gaussian --gaussian-sigma 0.25 --out " + (scratch / "m.safetensors"))
               .status == 0);
-  const std::string certify = "certify --quiet --sigma 0.25 --count 30 --n 3000 --radii 0.1,0.2" + model;
+  const std::string certify = "certify --quiet --sigma 0.25 --count 20 --n 2000 --radii 0.1,0.2" + model;
   const std::string whole = scratch / "whole.jsonl";
   const Outcome out = run(certify + "--json " + (scratch / "record.json") + " --out " + whole);
   INFO(out.text);
   REQUIRE(out.status == 0);
   const auto record = nlohmann::json::parse(contents(scratch / "record.json"));
   CHECK(record["kind"] == "certification");
-  CHECK(record["certified"]["images"] == 30);
+  CHECK(record["certified"]["images"] == 20);
   CHECK(record["certified"]["curve"].size() >= 3);
 
   REQUIRE(run("report --in " + scratch.path.string() + " --out " + (scratch / "report")).status == 0);
@@ -49,7 +49,7 @@ TEST_CASE("program: certify, killed and in shards, and verify") {
 
   const Outcome bounds = run("verify " + whole);
   CHECK(bounds.status == 0);
-  CHECK(bounds.text.find("30 certificates: all bounds recomputed") != std::string::npos);
+  CHECK(bounds.text.find("20 certificates: all bounds recomputed") != std::string::npos);
   const Outcome votes = run("verify --quiet " + whole + model);
   CHECK(votes.status == 0);
   CHECK(votes.text.find("every vote is the same") != std::string::npos);
