@@ -77,6 +77,8 @@ struct Shared {
 void add_train(CLI::App& app, const std::string& command);
 void add_attack(CLI::App& app, const std::string& command);
 void add_evaluate(CLI::App& app, const std::string& command);
+void add_certify(CLI::App& app, const std::string& command);
+void add_verify(CLI::App& app);
 void add_distill(CLI::App& app, const std::string& command);
 void add_detect(CLI::App& app, const std::string& command);
 void add_filters(CLI::App& app, const std::string& command);

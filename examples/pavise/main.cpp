@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
-// The `pavise` program: trains, attacks and reports from the command line.
+// The `pavise` program: trains, attacks, certifies and reports from the command line.
 #include <exception>
 #include <iostream>
 
 #include "common.hpp"
 
 int main(int argc, char** argv) {
-  CLI::App app("Trains neural networks that withstand adversarial inputs, attacks them, and reports.", "pavise");
+  CLI::App app("Trains neural networks that withstand adversarial inputs, attacks them, certifies them, and reports.",
+               "pavise");
   app.set_version_flag("--version", "pavise " + std::string(pavise::kVersion));
   app.require_subcommand(0, 1);
   app.get_formatter()->column_width(36);
@@ -15,6 +16,8 @@ int main(int argc, char** argv) {
   pavise::program::add_train(app, command);
   pavise::program::add_attack(app, command);
   pavise::program::add_evaluate(app, command);
+  pavise::program::add_certify(app, command);
+  pavise::program::add_verify(app);
   pavise::program::add_distill(app, command);
   pavise::program::add_detect(app, command);
   pavise::program::add_filters(app, command);

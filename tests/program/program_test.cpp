@@ -1,68 +1,17 @@
 // SPDX-License-Identifier: MIT
 // The `pavise` program from outside: the three commands on drawn digits, what it refuses, and a killed training run.
 #include <doctest/doctest.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <cstdio>
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
+#include <utility>
+
+#include "program/outside.hpp"
 
 namespace {
 
-namespace fs = std::filesystem;
-
-struct Outcome {
-  int status = -1;
-  std::string text;  ///< both outputs
-};
-
-std::string program() {
-  const char* path = std::getenv("PAVISE_PROGRAM");
-  return path != nullptr && fs::exists(path) ? path : "";
-}
-
-Outcome run(const std::string& arguments) {
-  Outcome out;
-  std::FILE* pipe = popen(("'" + program() + "' " + arguments + " 2>&1").c_str(), "r");
-  REQUIRE(pipe != nullptr);
-  char buffer[4096];
-  for (std::size_t n = 0; (n = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;) {
-    out.text.append(buffer, n);
-  }
-  out.status = WEXITSTATUS(pclose(pipe));
-  return out;
-}
-
-std::string contents(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-/// A directory of the test's own, removed at its end.
-struct Scratch {
-  fs::path path = fs::temp_directory_path() / ("pavise_program_test_" + std::to_string(getpid()));
-  Scratch() { fs::create_directories(path); }
-  ~Scratch() { fs::remove_all(path); }
-  std::string operator/(const std::string& name) const { return (path / name).string(); }
-};
-
-bool there() {
-  if (!program().empty()) {
-    return true;
-  }
-  MESSAGE("skipped: the program is not built (PAVISE_PROGRAM)");
-  return false;
-}
-
-const std::string kTrain = "train --data drawn-digits --train-count 1280 --epochs 2 --quiet --seed 3 ";
+using namespace pavise_test::program;
 
 TEST_CASE("program: train, attack and report") {
   if (!there()) {
@@ -138,7 +87,8 @@ TEST_CASE("program: what it refuses, it names") {
     CHECK(out.status != 0);
     CHECK(out.text.find(words) != std::string::npos);
   }
-  for (const char* command : {"", "train", "attack", "evaluate", "distill", "filters", "report"}) {
+  for (const char* command :
+       {"", "train", "attack", "evaluate", "certify", "verify", "distill", "filters", "detect", "report"}) {
     const Outcome help = run(std::string(command) + " --help");
     CHECK(help.status == 0);
     CHECK(help.text.find("Usage") != std::string::npos);
@@ -373,16 +323,7 @@ TEST_CASE("program: an evaluation, killed, goes on to the same record, and the r
 
   const std::string broken = arguments + "--state " + (scratch / "state") + " --json " + (scratch / "b.json");
   for (const int milliseconds : {100, 200, 300}) {
-    const pid_t child = fork();
-    if (child == 0) {
-      execl("/bin/sh", "sh", "-c", ("exec '" + program() + "' " + broken + " >/dev/null 2>&1").c_str(),
-            static_cast<char*>(nullptr));
-      _exit(127);
-    }
-    usleep(static_cast<useconds_t>(milliseconds) * 1000);
-    kill(child, SIGKILL);
-    int status = 0;
-    waitpid(child, &status, 0);
+    run_and_kill(broken, milliseconds);
   }
   const Outcome resumed = run(broken);
   INFO(resumed.text);
@@ -410,17 +351,7 @@ TEST_CASE("program: a killed training run goes on and ends with the same file") 
   fs::rename(scratch / "a.safetensors", scratch / "unbroken.safetensors");
   fs::remove(scratch / "a.checkpoint");
   for (const int milliseconds : {60, 120, 200}) {
-    const pid_t child = fork();
-    if (child == 0) {
-      const std::string line =
-          "exec '" + program() + "' " + arguments + (scratch / "a.checkpoint") + model("a") + " >/dev/null 2>&1";
-      execl("/bin/sh", "sh", "-c", line.c_str(), static_cast<char*>(nullptr));
-      _exit(127);
-    }
-    usleep(static_cast<useconds_t>(milliseconds) * 1000);
-    kill(child, SIGKILL);
-    int status = 0;
-    waitpid(child, &status, 0);
+    run_and_kill(arguments + (scratch / "a.checkpoint") + model("a"), milliseconds);
   }
   REQUIRE(run(arguments + (scratch / "a.checkpoint") + model("a")).status == 0);
   CHECK(contents(scratch / "a.safetensors") == contents(scratch / "unbroken.safetensors"));

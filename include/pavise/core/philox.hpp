@@ -26,6 +26,7 @@ enum class Purpose : std::uint32_t {
   attack_step = 9,
   defense = 10,
   test = 11,
+  smoothing = 12,
   user = 1024,
 };
 

@@ -18,6 +18,7 @@
 #include "pavise_kernels/cpu/bilateral.inl"
 #include "pavise_kernels/cpu/dropout.inl"
 #include "pavise_kernels/cpu/fill_normal.inl"
+#include "pavise_kernels/cpu/grid_noise.inl"
 #include "pavise_kernels/cpu/hyperplane.inl"
 #include "pavise_kernels/cpu/jpeg.inl"
 #include "pavise_kernels/cpu/lane_gather.inl"

@@ -29,6 +29,7 @@
 
 #include "pavise_kernels/cpu/axis_taps.hpp"
 #include "pavise_kernels/cpu/gather_plan.hpp"
+#include "pavise_kernels/cpu/grid_noise.hpp"
 #include "pavise_kernels/cpu/isa.hpp"
 #include "pavise_kernels/cpu/jpeg_plan.hpp"
 #include "pavise_kernels/cpu/lane_gather.hpp"

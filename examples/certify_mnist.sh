@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+Usage: examples/certify_mnist.sh [--help] [--data DIRECTORY] [--count N] [--sigma S] [--epochs N] [--out DIRECTORY]
+
+Randomized smoothing on MNIST: trains lenet on images with Gaussian noise of deviation S, certifies N test images as
+published (100 + 100,000 samples an image, alpha 0.001) and sequentially for the radius 2 S, checks both files, and prints
+certified accuracy and samples spent. Published for S = 0.5, fixed: 98.3 % certified at 0.25, 96.9 at 0.5, 94.3 at 0.75, 89.8
+at 1, 82.0 at 1.25, 67.8 at 1.5; average radius 1.558 ("Gaussian", consistency regularization's repository, 90 epochs).
+A core draws and classifies some 20,000 samples a second: the fixed run of 500 images takes 40 core-minutes. Stopped and started again,
+it goes on.
+
+  --data DIRECTORY  MNIST's four files, as IDX, gzipped or not (default: mnist in $PAVISE_DATA, ../shared/data or data)
+  --count N         the first N test images (default: 500)
+  --sigma S         deviation of the noise, in training and certification (default: 0.5)
+  --epochs N        of training (default: 40)
+  --out DIRECTORY   where model and certificates go (default: runs/certify-mnist)
+TEXT
+}
+
+data=mnist
+count=500
+sigma=0.5
+epochs=40
+out=runs/certify-mnist
+while [ $# -gt 0 ]; do
+  case $1 in
+    -h | --help) usage; exit 0 ;;
+    --data) data=mnist:${2:?--data needs a directory}; shift 2 ;;
+    --count) count=${2:?--count needs a number}; shift 2 ;;
+    --sigma) sigma=${2:?--sigma needs a number}; shift 2 ;;
+    --epochs) epochs=${2:?--epochs needs a number}; shift 2 ;;
+    --out) out=${2:?--out needs a directory}; shift 2 ;;
+    *) echo "certify_mnist.sh: unknown argument '$1'" >&2; usage >&2; exit 2 ;;
+  esac
+done
+
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+set_up "${pavise_packages[@]}"
+pavise=${PAVISE_PROGRAM:-$pavise_root/build/release/examples/pavise}
+if [ -z "${PAVISE_PROGRAM:-}" ]; then
+  (cd "$pavise_root" && cmake --preset release && cmake --build --preset release --target pavise_program -j "$(cores)")
+fi
+mkdir -p "$out"
+model=$out/lenet-$sigma.safetensors
+
+if [ ! -e "$model" ]; then
+  "$pavise" train --data "$data" --model lenet --defense gaussian --gaussian-sigma "$sigma" --epochs "$epochs" \
+    --learning-rate 2e-3 --schedule cyclic --seed 0 --label "Gaussian, sigma $sigma" --out "$model"
+fi
+common=(--model-file "$model" --data "$data")
+radius=$(awk -v s="$sigma" 'BEGIN { print 2 * s }')
+for method in sequential fixed; do
+  file=$out/$method-$sigma-$count.jsonl
+  options=(--method "$method")
+  if [ "$method" = sequential ]; then options+=(--radius "$radius"); fi
+  "$pavise" certify "${common[@]}" --sigma "$sigma" --count "$count" --seed 0 "${options[@]}" --out "$file"
+  "$pavise" verify "$file" "${common[@]}" --count 3 --quiet
+done

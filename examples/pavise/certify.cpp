@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: MIT
+// `pavise certify`: randomized smoothing, one certificate an image.
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "pavise/certify/certificate_file.hpp"
+#include "pavise/data/catalog.hpp"
+#include "pavise/io/file.hpp"
+#include "pavise/report/progress.hpp"
+#include "smoothing.hpp"
+#include "subject.hpp"
+
+namespace pavise::program {
+namespace {
+
+struct Options : Shared {
+  std::vector<std::string> model_files;
+  std::string noise = "gaussian";
+  std::string scale;
+  std::string method;
+  std::string radii;
+  std::int64_t count = 500;
+  std::int64_t skip = 1;
+  std::string shard;
+  std::string out = "certificates.jsonl";
+  std::vector<std::string> merge;
+  std::string json;
+  certify::Options certify;
+};
+
+/// Every so many images of the first `count`, and of these every n-th from the i-th on for a shard i/n.
+std::vector<std::int64_t> positions(const Options& o, std::int64_t available) {
+  long long shard = 1;
+  long long shards = 1;
+  char end = 0;
+  require(o.shard.empty() || (std::sscanf(o.shard.c_str(), "%lld/%lld%c", &shard, &shards, &end) == 2 && shards >= 1 &&
+                              shard >= 1 && shard <= shards),
+          "--shard ", o.shard, ", expected i/n with i from 1 to n");
+  require(o.count >= 1, "--count ", o.count, ", expected 1 or more");
+  require(o.skip >= 1, "--skip ", o.skip, ", expected 1 or more");
+  std::vector<std::int64_t> out;
+  for (std::int64_t i = shard - 1; i * o.skip < std::min(o.count, available); i += shards) {
+    out.push_back(i * o.skip);
+  }
+  return out;
+}
+
+void run_merge(const Options& o) {
+  prepare_output(o.out);
+  io::write_atomically(o.out, certify::merge_certificates(o.merge));
+  std::vector<certify::Certificate> all;
+  for (auto& line : certify::read_certificates(o.out)) {
+    all.push_back(std::move(line.certificate));
+  }
+  print_certified(all);
+}
+
+void run_certify(Options o) {
+  o.apply();
+  if (!o.merge.empty()) {
+    run_merge(o);
+    return;
+  }
+  require(!o.model_files.empty(), "--model-file is needed, unless files are merged");
+  require(!o.scale.empty(), "--sigma is needed: the scale of the noise in units of the pixels");
+  o.certify.noise = {certify::parse_noise(o.noise), parse_radius(o.scale)};
+  o.certify.seed = o.seed;
+  o.certify.method = certify::parse_method(o.method.empty() ? "sequential" : o.method);
+  if (!o.radii.empty()) {
+    o.certify.radii = parse_radii(o.radii);
+  }
+  prepare_output(o.out);
+  if (!o.json.empty()) {
+    prepare_output(o.json);
+  }
+  const data::Dataset test = data::load(o.data).test;
+  const Base models(o.model_files, test);
+  const data::Dataset images = test.subset(positions(o, test.size()));
+  const certify::Sampler sampler(o.certify.noise);
+  const attack::Classifier base = models.classifier();
+  const certify::Plan plan = certify::make_plan(o.certify, base, sampler);
+  const auto certificate = [&](std::int64_t i, certify::Result result) {
+    return certify::make_certificate(models.hash, images, i, sampler, plan, std::move(result));
+  };
+  std::vector<certify::Certificate> expected;
+  for (std::int64_t i = 0; i < images.size(); ++i) {
+    expected.push_back(certificate(i, {}));
+  }
+  certify::CertificateWriter writer(o.out, expected);
+  std::vector<certify::Certificate> all = writer.found();
+  std::vector<std::int64_t> left;
+  for (auto i = static_cast<std::int64_t>(all.size()); i < images.size(); ++i) {
+    left.push_back(i);
+  }
+  const std::int64_t before = images.size() - static_cast<std::int64_t>(left.size());
+
+  const Stopwatch watch;
+  std::atomic<std::int64_t> samples{0};
+  std::optional<report::ProgressBar> bar;
+  if (!o.quiet) {
+    bar.emplace("certify", images.size());
+    bar->advance(before);
+  }
+  certify::certify(
+      base, sampler, images.subset(left), plan,
+      [&](std::int64_t i, const certify::Result& result) {
+        all.push_back(certificate(before + i, result));
+        writer.append(all.back());
+        if (bar) {
+          bar->note(concat(samples.load() / (i + 1), " samples an image"));
+          bar->advance(1);
+        }
+      },
+      [&](std::int64_t n) { samples += n; });
+  if (bar) {
+    bar->finish();
+  }
+  const double seconds = watch.seconds();
+  print_certified(all);
+  std::printf("%.0f noisy samples per second; certificates in %s\n", static_cast<double>(samples.load()) / seconds,
+              o.out.c_str());
+  if (!o.json.empty()) {
+    nlohmann::json json = record("certification", o.command, o.seed);
+    json["data"] = o.data;
+    json["data_note"] = o.data_note;
+    json["model"] = base.name();
+    json["model_file"] = join(o.model_files);
+    const auto& recipe = models.files.front().recipe;
+    const auto trained = recipe.find("label");
+    json["label"] = !o.label.empty() || trained == recipe.end() ? o.label : trained->second;
+    json["noise"] = o.noise;
+    json["scale"] = o.certify.noise.scale;
+    json["norm"] = std::string(o.certify.noise.norm());
+    json["method"] = std::string(certify::method_name(o.certify.method));
+    json["n0"] = o.certify.n0;
+    json["n"] = o.certify.n;
+    json["alpha"] = o.certify.alpha;
+    json["certificates"] = o.out;
+    json["seconds"] = seconds;
+    json["samples_per_second"] = static_cast<double>(samples.load()) / seconds;
+    json["certified"] = certified_json(all);
+    write_json(o.json, json);
+  }
+}
+
+}  // namespace
+
+void add_certify(CLI::App& app, const std::string& command) {
+  auto o = std::make_shared<Options>();
+  o->command = command;
+  certify::Options& c = o->certify;
+  auto* sub = app.add_subcommand(
+      "certify", "Randomized smoothing: certificates that no image within a radius is classified otherwise");
+  sub->add_option("--model-file", o->model_files,
+                  "The model, as `pavise train` wrote it (best: --defense gaussian); several are an ensemble");
+  o->add_to(*sub);
+  sub->add_option("--sigma,--scale", o->scale,
+                  "Scale of the noise in pixels of [0,1]: sigma, half the width of uniform noise, b of Laplace's");
+  sub->add_option(
+         "--noise", o->noise,
+         "gaussian (L2), uniform or laplace (L1): drawn exactly, on the grid of pixel values; gaussian-unsound: "
+         "in floats, as usual, and nothing is proved")
+      ->capture_default_str();
+  auto* method = sub->add_option("--method", o->method,
+                                 "sequential (default): stops as soon as the evidence suffices; fixed: n samples, as "
+                                 "published");
+  sub->add_option("--radius,--radii", o->radii,
+                  "One radius, or several in increasing order, separated by commas: sampling stops when they are "
+                  "certified or out of reach. Default: as large a radius as n samples give");
+  sub->add_option("--n0", c.n0, "Samples that choose the class")->capture_default_str();
+  sub->add_option("--n", c.n, "Samples for the bound, at most")->capture_default_str();
+  sub->add_option("--alpha", c.alpha, "Probability with which a certificate may be false")->capture_default_str();
+  sub->add_option("--reserve", c.reserve, "Share of alpha for the bound after n samples")->capture_default_str();
+  sub->add_option("--give-up", c.give_up, "Probability of giving up on a radius in vain")->capture_default_str();
+  sub->add_option("--count", o->count, "The first images of the test set")->capture_default_str();
+  sub->add_option("--skip", o->skip, "Of these every so many")->capture_default_str();
+  sub->add_option("--shard", o->shard, "i/n: only the i-th of every n images; --merge makes one file of the shards'");
+  auto* merge = sub->add_option("--merge", o->merge, "Merge these files into --out, and certify nothing");
+  merge->excludes(method);
+  sub->add_option("--out", o->out, "Certificates as JSON lines; run again after a stop, it goes on where it was")
+      ->capture_default_str();
+  sub->add_option("--json", o->json, "Write the record here; - for standard output");
+  sub->callback([o] { run_certify(*o); });
+}
+
+}  // namespace pavise::program
