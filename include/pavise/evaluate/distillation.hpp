@@ -108,9 +108,9 @@ inline DistillationResult show_distillation(const attack::Classifier& model, con
   const attack::Threat ball(attack::Norm::l2, 1.0, threat.low, threat.high);
   out.carlini_wagner = attacked(
       attack::CarliniWagner(ball, {.iterations = options.cw_steps,
+                                   .learning_rate = 0.1,  // pixels begin at the walls, where tanh space is flat
                                    .search_steps = 5,
-                                   .initial_constant = 0.1,
-                                   .learning_rate = 0.1}),  // pixels begin at the walls, where tanh space is flat
+                                   .initial_constant = 0.1}),
       test.first(options.cw_images), &out.carlini_wagner_distance);
   return out;
 }
