@@ -39,17 +39,6 @@ std::vector<std::string> usual_filters(const Shape& image) {
   return out;
 }
 
-/// "a+b" as a and b.
-defend::FilterList<float> chain(const std::string& text) {
-  std::vector<std::string> parts;
-  for (std::size_t begin = 0; begin <= text.size();) {
-    const std::size_t end = std::min(text.find('+', begin), text.size());
-    parts.push_back(text.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return make_filters(parts);
-}
-
 /// The first images, and each of them behind every filter that keeps their shape, as bytes.
 nlohmann::json shown(const data::Dataset& set, const std::vector<defend::FilterList<float>>& rows, std::int64_t count,
                      std::uint64_t seed) {
@@ -89,7 +78,7 @@ void run_filters(const Options& options) {
   const data::Dataset test = o.load_test(file.model);
   std::vector<defend::FilterList<float>> rows;
   for (const auto& text : texts.empty() ? usual_filters(test.image_shape()) : texts) {
-    rows.push_back(chain(text));
+    rows.push_back(make_filters({text}));
   }
   o.show.seed = o.seed;
   o.show.settings.draws = o.draws;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "filter/filter_checks.hpp"
+#include "pavise/defend/filter/within.hpp"
 #include "pavise/nn/models.hpp"
 
 namespace filter_checks {
@@ -105,10 +106,14 @@ void check_nan_stays(const std::string& text, Shape in) {
 using namespace filter_checks;
 
 TEST_CASE("filters by text") {
-  for (const char* text : {"bit-depth:4", "median:2", "median:3-5"}) {
+  for (const char* text : {"bit-depth:4", "median:2", "median:3-5", "gaussian-blur:1", "bilateral:5-0.1-2",
+                           "nlm:11-3-4", "jpeg:75:420", "jpeg:30:444", "tv:0.03-0.5-100", "gaussian-noise:0.1",
+                           "uniform-noise:0.25", "resize-pad:24", "resize-pad:24-28", "thermometer:16"}) {
     CHECK(defend::make_filter(text)->text() == text);
   }
   CHECK(defend::make_filters({"bit-depth:4", "median:2"}).to_string() == "bit-depth:4 | median:2");
+  CHECK(defend::make_filters({"bit-depth:4+median:2", "jpeg:50"}).to_string() ==
+        "bit-depth:4 | median:2 | jpeg:50:420");
   CHECK_THROWS_WITH_AS(defend::make_filter("sharpen:2"),
                        doctest::Contains("filter 'sharpen:2': there is no filter sharpen, expected one of bit-depth, "),
                        pv::ValueError);
@@ -142,5 +147,29 @@ TEST_CASE("random filters: every pass draws anew, and each filter its own number
     CHECK(values(0, -1) != values(1, -1));
     CHECK(values(0, 0) != values(0, 1));
     check_nan_stays(text, {2, 4, 4});
+  }
+}
+
+TEST_CASE("filters within a model: its weights stay, and a copy made from its spec gives the same bits") {
+  defend::register_filters<float>();
+  defend::register_filters<float>();  // a second time does nothing
+  const auto filters = defend::make_filters<float>({"thermometer:4", "median:2"});
+  const auto inner = pv::nn::mlp({.seed = 3, .input = {4, 6, 6}, .classes = 4});
+  const auto model = defend::with_filters(filters, inner, Shape{1, 6, 6});
+  CHECK(model.input_shape() == Shape{1, 6, 6});
+  CHECK_FALSE(model.net().declaration().differentiable);
+  const auto copy = pv::nn::clone(model);
+  pv::Tape<float> tape;
+  tape.begin(1, 1);
+  Var<float> x = tape.input({1, 6, 6});
+  for (std::int64_t i = 0; i < 36; ++i) {
+    x.data()[i] = static_cast<float>(i * 7 % 36) / 36.0f;
+  }
+  const Var<float> a = model(x);
+  const Var<float> b = copy(x);
+  const Var<float> c = inner(filters(x));
+  for (int k = 0; k < 4; ++k) {
+    CHECK(a.data()[k] == b.data()[k]);
+    CHECK(a.data()[k] == c.data()[k]);
   }
 }

@@ -167,12 +167,16 @@ std::unique_ptr<Filter<T>> make_filter(std::string_view text) {
       concat("filter '", text, "': there is no filter ", arguments.name(), ", expected one of ", join(filter_names())));
 }
 
-/// The filters of several texts, the first one first.
+/// The filters of several texts, the first one first; a text may name several with '+' between them.
 template <class T = float>
 FilterList<T> make_filters(const std::vector<std::string>& texts) {
   FilterList<T> out;
-  for (const auto& text : texts) {
-    out.add(make_filter<T>(text));
+  for (const std::string_view text : texts) {
+    for (std::size_t begin = 0; begin <= text.size();) {
+      const std::size_t end = std::min(text.find('+', begin), text.size());
+      out.add(make_filter<T>(text.substr(begin, end - begin)));
+      begin = end + 1;
+    }
   }
   return out;
 }
