@@ -7,9 +7,10 @@
     python3 benchmarks/compare_filters.py --only jpeg    the filters whose name contains this; writes nothing
 
 The images are a batch of grey ones of 28x28 (Fashion-MNIST, of Debian's dataset-fashion-mnist) and one of colour images
-of 32x32 (from a tar archive of pictures such as CIFAR-10's, given with --colour; else smooth random ones). Pavise goes
-from dense floats to dense floats; the others go through the batch image by image, in the type that they are made for and
-with its images ready in memory, by one loop or by one in each of as many threads as Pavise has (OpenCV then uses one
+of 32x32 (from a tar archive of pictures such as CIFAR-10's, given with --colour; else smooth random ones). Pavise's images lie in
+lanes, as floats, which is how a filter finds them in front of a model (`dense` of the program times the way from rows of
+floats and back as well); the others go through the batch image by image, in the type that they are made for and with its
+images ready in memory, by one loop or by one in each of as many threads as Pavise has (OpenCV then uses one
 itself), whichever is faster. Where several packages have the filter, the fastest counts. `libjpeg` is libjpeg-turbo
 called from C++ in as many threads: encoding and decoding. A round is a fraction of a second of each side in turn; of
 several rounds the best and the median time count. The packages: pip install numpy scipy opencv-python-headless pillow.
@@ -235,7 +236,7 @@ def write_page(path, arguments, rows):
              ["rounds", f"{arguments.rounds} of {arguments.seconds} s on each side, {arguments.count} images a batch"]]
     text = ["# Filters: Pavise and the usual packages", "",
             "Written by `benchmarks/compare_filters.py`, whose head says how it measures. Times are microseconds for each",
-            "image; a ratio is the fastest other package's time over that of Pavise; `required` is the least that the",
+            "image, of Pavise's in lanes; a ratio is the fastest other package's time over that of Pavise; `required` is the least that the",
             "project asks of itself (for JPEG: of libjpeg-turbo's encoding and decoding).", "",
             markdown_table(["", ""], facts), "", markdown_table(HEADER, [cells(row) for row in rows]), ""]
     Path(path).write_text("\n".join(text))

@@ -2,13 +2,12 @@
 // Linear maps along one axis of an image: blurs, transforms of blocks, changes of size.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "pavise/autodiff/keep.hpp"
 #include "pavise/autodiff/tape.hpp"
 
 namespace pavise {
@@ -75,21 +74,14 @@ Var<T> resample(Var<T> x, std::size_t axis, const AxisMap<T>& map) {
   }
   Tape<T>& tape = x.tape();
   Var<T> y = tape.result("resample", Shape(extents, s.rank()), {x});
-  // The backward pass's own copy: in the arena, which lives as long as the pass.
-  const auto copy = [&](const auto& from) {
-    using E = typename std::decay_t<decltype(from)>::value_type;
-    E* to = tape.arena().template allocate<E>(from.size());
-    std::copy(from.begin(), from.end(), to);
-    return static_cast<const E*>(to);
-  };
   const bool watched = tape.needs_gradient(y);
   const kernels::AxisTaps<T> taps{outer,
                                   map.in,
                                   map.out,
                                   inner,
                                   map.taps,
-                                  watched ? copy(map.places) : map.places.data(),
-                                  watched ? copy(map.weights) : map.weights.data()};
+                                  watched ? detail::keep(tape, map.places) : map.places.data(),
+                                  watched ? detail::keep(tape, map.weights) : map.weights.data()};
   tape.each_group([&](std::int64_t g) {
     kernels::run([&](auto isa) { resample_axis<T>(isa, std::as_const(x).data(g), y.data(g), taps, tape.lanes()); });
   });

@@ -182,3 +182,34 @@ template <class T>
 void median_filter(Tag, const T* in, T* out, const Windows& w, T* scratch, int lanes) {
   lanes == 16 ? median_lanes<T, 16>(in, out, w, scratch) : median_lanes<T, 1>(in, out, w, scratch);
 }
+
+template <class T, int L>
+inline void median_backward_lanes(const T* in, const T* y, const T* dy, T* dx, const Windows& w) {
+  using P = Pack<T, L>;
+  const P one = P::broadcast(T{1});
+  const P zero = P::broadcast(T{0});
+  for (std::int64_t i = 0; i < w.height; ++i) {
+    for (std::int64_t j = 0; j < w.width; ++j) {
+      const std::int64_t here = (i * w.width + j) * L;
+      const auto each = [&](const auto& body) __attribute__((always_inline)) {
+        for (std::int64_t r = 0; r < w.rows; ++r) {
+          for (std::int64_t c = 0; c < w.columns; ++c) {
+            const std::int64_t at = (w.y[i + r] * w.width + w.x[j + c]) * L;
+            body(at, equal(P::load(in + at), P::load(y + here)));
+          }
+        }
+      };
+      P count = zero;
+      each([&](std::int64_t, auto same) __attribute__((always_inline)) { count = count + select(same, one, zero); });
+      const P share = P::load(dy + here) / max(count, one);
+      each([&](std::int64_t at, auto same)
+               __attribute__((always_inline)) { (P::load(dx + at) + select(same, share, zero)).store(dx + at); });
+    }
+  }
+}
+
+/// dx += dy in equal shares for the pixels of the window that have the value y, the window's median.
+template <class T>
+void median_backward(Tag, const T* in, const T* y, const T* dy, T* dx, const Windows& w, int lanes) {
+  lanes == 16 ? median_backward_lanes<T, 16>(in, y, dy, dx, w) : median_backward_lanes<T, 1>(in, y, dy, dx, w);
+}

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "pavise/autodiff/keep.hpp"
 #include "pavise/autodiff/tape.hpp"
 #include "pavise/defend/filter/border.hpp"
 #include "pavise/defend/filter/filter.hpp"
@@ -42,12 +41,6 @@ struct BilateralTables {
 template <class T>
 BilateralTables<T> bilateral_tables(Tape<T>& tape, const Shape& s, const BilateralOptions& o) {
   const std::int64_t radius = o.diameter / 2;
-  const auto keep = [&](const auto& from) {
-    using E = typename std::decay_t<decltype(from)>::value_type;
-    E* to = tape.arena().template allocate<E>(from.size());
-    std::copy(from.begin(), from.end(), to);
-    return to;
-  };
   std::vector<T> space;
   for (std::int64_t r = -radius; r <= radius; ++r) {
     for (std::int64_t c = -radius; c <= radius; ++c) {
@@ -57,9 +50,10 @@ BilateralTables<T> bilateral_tables(Tape<T>& tape, const Shape& s, const Bilater
                           : T{0});
     }
   }
-  return {{s[1], s[2], o.diameter, o.diameter, keep(border_places(s[1], radius, radius, Border::reflect_101)),
-           keep(border_places(s[2], radius, radius, Border::reflect_101))},
-          keep(space)};
+  return {{s[1], s[2], o.diameter, o.diameter,
+           pavise::detail::keep(tape, border_places(s[1], radius, radius, Border::reflect_101)),
+           pavise::detail::keep(tape, border_places(s[2], radius, radius, Border::reflect_101))},
+          pavise::detail::keep(tape, space)};
 }
 
 }  // namespace detail

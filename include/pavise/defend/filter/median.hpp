@@ -3,8 +3,10 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 
-#include "pavise/autodiff/substitute.hpp"
+#include "pavise/autodiff/keep.hpp"
+#include "pavise/autodiff/tape.hpp"
 #include "pavise/core/tensor.hpp"
 #include "pavise/defend/filter/border.hpp"
 #include "pavise/defend/filter/filter.hpp"
@@ -24,27 +26,46 @@ inline void check_median(std::int64_t rows, std::int64_t columns) {
 
 /// The median of each window of rows x columns pixels, channel by channel, as scipy.ndimage.median_filter with mode
 /// `reflect` (which Xu, Evans and Qi 2018, "Feature squeezing", use): the window of pixel (i,j) begins at (i - rows/2,
-/// j - columns/2), and of an even number of pixels the upper median is taken. The derivative is that of x itself.
-/// Where a window holds NaN, the result is one of its pixels. x: (C,H,W); rows, columns: 1 to 127.
+/// j - columns/2), and of an even number of pixels the upper median is taken. The derivative goes to the pixel that is
+/// the median, in equal shares where several are: images of bytes are full of ties, at which there is none. Where a
+/// window holds NaN, the result is one of its pixels. x: (C,H,W); rows, columns: 1 to 127.
 template <class T>
 Var<T> median(Var<T> x, std::int64_t rows, std::int64_t columns) {
   detail::check_median(rows, columns);
   const Shape s = x.shape();
-  require<ShapeError>(s.rank() == 3, "median: the input is (C,H,W), got ", s);
-  const auto y = border_places(s[1], rows / 2, rows - 1 - rows / 2, Border::reflect);
-  const auto columns_at = border_places(s[2], columns / 2, columns - 1 - columns / 2, Border::reflect);
-  const int lanes = x.tape().lanes();
-  return straight_through("median", x, [&](std::int64_t, const T* in, T* out) {
+  require<ShapeError>(s.rank() == 3 && !x.shared(), "median: the input is (C,H,W), got ", s);
+  Tape<T>& tape = x.tape();
+  Var<T> y = tape.result("median", s, {x});
+  const kernels::Windows windows{
+      s[1],
+      s[2],
+      rows,
+      columns,
+      pavise::detail::keep(tape, border_places(s[1], rows / 2, rows - 1 - rows / 2, Border::reflect)),
+      pavise::detail::keep(tape, border_places(s[2], columns / 2, columns - 1 - columns / 2, Border::reflect))};
+  const std::int64_t plane = s[1] * s[2] * tape.lanes();
+  tape.each_group([&](std::int64_t g) {
     thread_local AlignedVector<T> window;
-    window.resize(static_cast<std::size_t>((rows * columns / 2 + 2) * lanes));
-    for (std::int64_t c = 0; c < s[0]; ++c) {
-      const std::int64_t at = c * s[1] * s[2] * lanes;
-      kernels::run([&](auto isa) {
-        median_filter<T>(isa, in + at, out + at, {s[1], s[2], rows, columns, y.data(), columns_at.data()},
-                         window.data(), lanes);
-      });
-    }
+    window.resize(static_cast<std::size_t>((rows * columns / 2 + 2) * tape.lanes()));
+    kernels::run([&](auto isa) {
+      for (std::int64_t c = 0; c < s[0]; ++c) {
+        median_filter<T>(isa, std::as_const(x).data(g) + c * plane, y.data(g) + c * plane, windows, window.data(),
+                         tape.lanes());
+      }
+    });
   });
+  tape.on_backward(y, [=](Tape<T>& t) {
+    T* dx = t.add_target(x);
+    t.each_group([&](std::int64_t g) {
+      kernels::run_light([&](auto isa) {
+        for (std::int64_t c = 0; c < s[0]; ++c) {
+          median_backward<T>(isa, std::as_const(x).data(g) + c * plane, std::as_const(y).data(g) + c * plane,
+                             t.gradient(y, g) + c * plane, dx + (g * s[0] + c) * plane, windows, t.lanes());
+        }
+      });
+    });
+  });
+  return y;
 }
 
 /// See median.
