@@ -8,8 +8,11 @@
 #include <vector>
 
 #include "detect/detect_checks.hpp"
+#include "pavise/attack/apgd.hpp"
 #include "pavise/attack/carlini_wagner.hpp"
-#include "pavise/attack/catalog.hpp"
+#include "pavise/attack/deepfool.hpp"
+#include "pavise/attack/pgd.hpp"
+#include "pavise/attack/square.hpp"
 #include "pavise/evaluate/adapt.hpp"
 #include "pavise/evaluate/detection.hpp"
 #include "pavise/evaluate/robustness.hpp"
@@ -28,8 +31,10 @@ const attack::Threat& threat() {
 /// The published adaptive attack in few steps.
 attack::SuiteEntry carlini_wagner() { return evaluate::detector_carlini_wagner(threat()); }
 
-attack::SuiteEntry named(const std::string& name, const attack::Settings& settings = {}) {
-  return {name, attack::make_attack(name, threat(), settings).attack};
+/// An attack as an entry of a suite.
+template <class A>
+attack::SuiteEntry entry(const A& attack) {
+  return {attack.name(), std::make_shared<const A>(attack)};
 }
 
 const std::vector<float>& fit_scores() {
@@ -46,11 +51,10 @@ const defend::FeatureSqueezing& detector() {
 
 TEST_CASE("adaptive: attacks that do not know of the detector are detected, and one that does leaves next to nothing") {
   const auto test = test_images(48);
-  const std::vector<evaluate::DetectionAttack> attacks{
-      {{"fgsm", attack::make_attack("fgsm", attack::linf(0.1)).attack}, false},
-      {carlini_wagner(), false},
-      {named("apgd-ce"), true},
-      {carlini_wagner(), true}};
+  const std::vector<evaluate::DetectionAttack> attacks{{entry(attack::fgsm(attack::linf(0.1))), false},
+                                                       {carlini_wagner(), false},
+                                                       {entry(attack::apgd_ce(threat())), true},
+                                                       {carlini_wagner(), true}};
   const auto report = evaluate::evaluate_detection(plain_model(), detector(), fit_scores(), test, threat(), attacks);
   CHECK(report.total == 48);
   CHECK(report.clean_correct >= 45);
@@ -92,8 +96,8 @@ TEST_CASE("adaptive: attacks that do not know of the detector are detected, and 
 
 TEST_CASE("adaptive: the same report from any number of threads, and images fare the same in another order") {
   const auto test = test_images(20);
-  const std::vector<evaluate::DetectionAttack> attacks{{named("pgd"), false},
-                                                       {named("apgd-ce", {{"steps", "20"}}), true}};
+  const std::vector<evaluate::DetectionAttack> attacks{{entry(attack::Pgd(threat())), false},
+                                                       {entry(attack::apgd_ce(threat(), {.steps = 20})), true}};
   const auto run = [&](const pv::data::Dataset& set) {
     return evaluate::evaluate_detection(plain_model(), detector(), fit_scores(), set, threat(), attacks);
   };
@@ -131,11 +135,11 @@ TEST_CASE("adaptive: every kind of attack sees the detector and is judged by it,
   for (std::int64_t i = 0; i < test.size(); ++i) {
     targets.push_back((test.label(i) + 1) % 10);
   }
-  const auto check = [&](const attack::NamedAttack& named, bool expect_success) {
-    CAPTURE(named.attack->name());
-    const bool targeted = named.attack->targeted();
+  const auto check = [&](const attack::Attack& attack, bool expect_success) {
+    CAPTURE(attack.name());
+    const bool targeted = attack.targeted();
     const auto labels = targeted ? std::span<const std::int32_t>(targets) : test.labels();
-    const auto result = attack::run(*named.attack, guarded, images, labels);
+    const auto result = attack::run(attack, guarded, images, labels);
     const auto scores = detector().scores(plain_model(), result.adversarial);
     std::int64_t found = 0;
     for (std::size_t i = 0; i < scores.size(); ++i) {
@@ -149,18 +153,15 @@ TEST_CASE("adaptive: every kind of attack sees the detector and is judged by it,
     CHECK((!expect_success || found > 0));
   };
   const attack::Threat ball = attack::linf(0.3);
-  check(attack::make_attack("pgd", ball, {{"steps", "40"}}), true);
-  check(attack::make_attack("apgd-t", ball, {{"steps", "20"}}), true);
-  check(attack::make_attack("square", ball, {{"queries", "300"}}), true);
-  check(attack::make_attack("deepfool", threat()), false);
-  check(attack::make_attack("pgd", ball, {{"steps", "40"}}, true), true);
-  check(
-      {std::make_shared<const attack::CarliniWagner>(
-           attack::l2(4.0),
-           attack::CarliniWagnerOptions{
-               .iterations = 100, .learning_rate = 0.1, .search_steps = 3, .initial_constant = 1.0, .targeted = true}),
-       {}},
-      true);
+  check(attack::Pgd(ball, {.steps = 40}), true);
+  check(attack::apgd_t(ball, {.steps = 20}), true);
+  check(attack::Square(ball, {.queries = 300}), true);
+  check(attack::DeepFool(threat()), false);
+  check(attack::Pgd(ball, {.steps = 40, .targeted = true}), true);
+  check(attack::CarliniWagner(
+            attack::l2(4.0),
+            {.iterations = 100, .learning_rate = 0.1, .search_steps = 3, .initial_constant = 1.0, .targeted = true}),
+        true);
 }
 
 TEST_CASE("adaptive: the evaluator gives a detector the adaptive attacks, and no robust accuracy that is not there") {
@@ -204,7 +205,7 @@ TEST_CASE("adaptive: what an evaluation of a detector refuses") {
   };
   CHECK(contains(evaluate_with({}, fit_scores()), "no attacks"));
   CHECK(contains(evaluate_with({{{"nothing", nullptr}, false}}, fit_scores()), "attack nothing is null"));
-  CHECK(contains(evaluate_with({{{"pgd", attack::make_attack("pgd", threat(), {}, true).attack}, true}}, fit_scores()),
+  CHECK(contains(evaluate_with({{entry(attack::Pgd(threat(), {.targeted = true})), true}}, fit_scores()),
                  "takes labels as targets"));
-  CHECK(contains(evaluate_with({{named("fgsm"), false}}, {}), "no scores"));
+  CHECK(contains(evaluate_with({{entry(attack::fgsm(threat())), false}}, {}), "no scores"));
 }

@@ -58,30 +58,34 @@ TEST_CASE("program: what it refuses, it names") {
     return;
   }
   const Scratch scratch;
-  for (const auto& [arguments, words] : {std::pair<std::string, std::string>{"train --data nope", "fashion-mnist"},
-                                         {"train --data drawn-digits --model nope", "small-cnn"},
-                                         {"train --data drawn-digits --defense nope", "fgsm-rs"},
-                                         {"train --data drawn-digits --norm l3", "linf, l2 or l1"},
-                                         {"train --data drawn-digits --eps 8", "8/255"},
-                                         {"train --data drawn-digits --eps eight", "eight"},
-                                         {"train --data drawn-digits --epochs 0", "epochs"},
-                                         {"attack --model-file /nowhere/m.safetensors", "/nowhere/m.safetensors"},
-                                         {"attack", "--model-file"},
-                                         {"attack --model-file m --attack pgdd", "apgd-ce"},
-                                         {"attack --model-file m --attack fab --loss dlr", "no setting loss"},
-                                         {"attack --model-file m --set steps", "NAME=VALUE"},
-                                         {"attack --model-file m --eps -0.1", "-0.1"},
-                                         {"attack --model-file m --filter blur:2", "gaussian-blur"},
-                                         {"attack --model-file m --filter jpeg:0", "quality 0"},
-                                         {"attack --model-file m --filter-attack blind", "adaptive or unaware"},
-                                         {"train --data drawn-digits --filter nope", "bit-depth"},
-                                         {"attack --model-file m --attack ddn --norm linf", "l2"},
-                                         {"evaluate", "--model-file"},
-                                         {"evaluate --model-file /nowhere/m.safetensors", "/nowhere/m.safetensors"},
-                                         {"evaluate --model-file m --count 0", "--count 0"},
-                                         {"evaluate --model-file m --attacks pgd,pgdd", "unknown attack pgdd"},
-                                         {"report --in /nowhere", "/nowhere"},
-                                         {"fly", "fly"}}) {
+  for (const auto& [arguments, words] :
+       {std::pair<std::string, std::string>{"train --data nope", "fashion-mnist"},
+        {"train --data drawn-digits --model nope", "small-cnn"},
+        {"train --data drawn-digits --defense nope", "fgsm-rs"},
+        {"train --data drawn-digits --norm l3", "linf, l2 or l1"},
+        {"train --data drawn-digits --eps 8", "8/255"},
+        {"train --data drawn-digits --eps eight", "eight"},
+        {"train --data drawn-digits --epochs 0", "epochs"},
+        {"attack --model-file /nowhere/m.safetensors", "/nowhere/m.safetensors"},
+        {"attack", "--model-file"},
+        {"attack --model-file m --attack pgdd", "apgd-ce"},
+        {"attack --model-file m --attack fab --loss dlr", "no setting loss"},
+        {"attack --model-file m --set steps", "NAME=VALUE"},
+        {"attack --model-file m --eps -0.1", "-0.1"},
+        {"attack --model-file m --filter blur:2", "gaussian-blur"},
+        {"attack --model-file m --filter jpeg:0", "quality 0"},
+        {"attack --model-file m --filter-attack blind", "adaptive or unaware"},
+        {"train --data drawn-digits --filter nope", "bit-depth"},
+        {"attack --model-file m --attack ddn --norm linf", "l2"},
+        {"evaluate", "--model-file"},
+        {"evaluate --model-file /nowhere/m.safetensors", "/nowhere/m.safetensors"},
+        {"evaluate --model-file m --count 0", "--count 0"},
+        {"evaluate --model-file m --attacks pgd,pgdd", "unknown attack pgdd"},
+        {"evaluate --model-file m --detector d --smooth 0.5", "--detector goes without"},
+        {"detect", "--model-file"},
+        {"detect --model-file /nowhere/m.safetensors", "/nowhere/m.safetensors"},
+        {"report --in /nowhere", "/nowhere"},
+        {"fly", "fly"}}) {
     const Outcome out = run(arguments);
     INFO(arguments, ": ", out.text);
     CHECK(out.status != 0);
@@ -287,7 +291,6 @@ TEST_CASE("program: a detector is fitted, attacked, shown, and stands in front o
   refused("--squeezers sharpen:2", "sharpen");
   refused("--fit-count 1000000", "--fit-count 1000000");
   refused("--attacks nope", "unknown attack nope");
-  refused("--data fashion-mnist:nowhere", "nowhere");
 }
 
 TEST_CASE("program: an evaluation, killed, goes on to the same record, and the report shows it") {
