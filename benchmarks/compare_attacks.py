@@ -79,12 +79,13 @@ def measure(case, arguments, models, environment):
                                       "-", *ours], environment))
                 samples[side].append(out["seconds"])
                 # The images that were right and became wrong at any distance, for the mean distance.
-                last[side] = {"robust": out["robust"]["correct"],
-                              "mean_l2": (out.get("distance") or {}).get("mean")}
+                distance = out.get("distance") or {}
+                last[side] = {"robust": out["robust"]["correct"], "fell": distance.get("images"),
+                              "mean_l2": distance.get("mean")}
             else:
                 out = json.loads(run([arguments.python, PEER, *common, "--data", DATA, *theirs], environment))
                 samples[side].append(out["seconds"])
-                last[side] = {"robust": out["robust"], "mean_l2": out["mean_l2"], "package": out["package"]}
+                last[side] = {name: out[name] for name in ("robust", "fell", "mean_l2", "package")}
     return {"name": name, "title": title, "count": count, "required": required, "package": last["theirs"]["package"],
             "best": {side: min(values) for side, values in samples.items()},
             "median": {side: statistics.median(values) for side, values in samples.items()},
@@ -101,7 +102,9 @@ def cells(row):
 
     def outcome(side):
         last = row["last"][side]
-        return f"mean distance {last['mean_l2']:.3f}" if row["minimum_norm"] else f"{last['robust']} stand"
+        if not row["minimum_norm"]:
+            return f"{last['robust']} stand"
+        return f"{last['fell']} fall, mean distance {last['mean_l2'] or 0:.3f}"
 
     ratio = [row[kind]["theirs"] / row[kind]["ours"] for kind in ("best", "median")]
     return [row["title"], str(row["count"]), pair("ours"), pair("theirs"), row["package"],
@@ -153,7 +156,7 @@ def write_page(path, arguments, rows):
             "Written by `benchmarks/compare_attacks.py`, whose head says how it measures. A ratio is the package's time over",
             "that of Pavise; `required` is the least that the project asks of itself. Both sides attack the same weights",
             "(small-cnn, Fashion-MNIST) and the same images; the outcome shows that neither takes a short cut: the images",
-            "that stand, or the mean L2 distance of those that were broken. The package's robust count and ours need not",
+            "that stand, or how many were broken and their mean L2 distance. The package's robust count and ours need not",
             "be equal, because the random starts are not.", "", markdown_table(["", ""], facts), "",
             markdown_table(HEADER, [cells(row) for row in rows]), ""]
     Path(path).write_text("\n".join(text))

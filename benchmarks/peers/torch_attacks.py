@@ -4,9 +4,9 @@
 
     python3 torch_attacks.py --model-file m.safetensors --data DIR --attack apgd-ce --eps 0.3 --count 1000
 
-Prints one line of JSON: {"attack", "package", "seconds", "clean", "robust", "count"}. The time is that of the attack
-alone, on images already in memory; loading and one warm-up batch are not in it. DIR holds MNIST's (or Fashion-MNIST's)
-t10k files as gzipped IDX. The model is small-cnn; its tensors have PyTorch's names and shapes.
+Prints one line of JSON: {"attack", "package", "seconds", "clean", "robust", "count", "fell", "mean_l2"}; the last two are
+of the images that were right and became wrong. The time is that of the attack alone, on images already in memory;
+loading and one warm-up batch are not in it. DIR holds MNIST's (or Fashion-MNIST's) t10k files as gzipped IDX. The model is small-cnn; its tensors have PyTorch's names and shapes.
 """
 
 import argparse
@@ -103,10 +103,11 @@ def main():
     seconds = time.perf_counter() - start
     sys.stdout = out
     distance = (adversarial - x).flatten(1).norm(dim=1)
-    wrong = model(adversarial).argmax(1) != y
+    fell = (model(x).argmax(1) == y) & (model(adversarial).argmax(1) != y)
     print(json.dumps({"attack": options.attack, "package": "torchattacks" if options.attack == "cw" else "AutoAttack",
                       "seconds": seconds, "clean": clean, "robust": correct(model, adversarial, y),
-                      "count": options.count, "mean_l2": float(distance[wrong].mean()) if wrong.any() else None}))
+                      "count": options.count, "fell": int(fell.sum()),
+                      "mean_l2": float(distance[fell].mean()) if fell.any() else None}))
 
 
 if __name__ == "__main__":
