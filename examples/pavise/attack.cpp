@@ -18,7 +18,7 @@
 namespace pavise::program {
 namespace {
 
-struct Options : Subject {
+struct AttackOptions : Subject {
   std::string attack = "pgd";
   std::string loss;
   std::string steps;
@@ -31,7 +31,7 @@ struct Options : Subject {
   std::int64_t restarts = 1;
 };
 
-attack::Settings settings_of(const Options& o) {
+attack::Settings settings_of(const AttackOptions& o) {
   attack::Settings settings;
   for (const auto& [name, value] :
        {std::pair{"steps", &o.steps}, std::pair{"step_size", &o.step_size}, std::pair{"loss", &o.loss}}) {
@@ -93,7 +93,7 @@ nlohmann::json distances(const attack::Result& result) {
   return {{"images", all.size()}, {"median", *middle}, {"mean", sum / static_cast<double>(all.size())}};
 }
 
-void run_attack(const Options& o) {
+void run_attack(const AttackOptions& o) {
   o.apply();
   const auto settings = settings_of(o);
   require(o.filter_attack == "adaptive" || o.filter_attack == "unaware", "--filter-attack ", o.filter_attack,
@@ -244,7 +244,7 @@ std::string attack_list() {
 }  // namespace
 
 void add_attack(CLI::App& app, const std::string& command) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<AttackOptions>();
   o->command = command;
   auto* sub = app.add_subcommand("attack", "Attacks a model and counts the images that stand");
   o->add_to(*sub);

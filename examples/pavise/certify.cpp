@@ -20,7 +20,7 @@
 namespace pavise::program {
 namespace {
 
-struct Options : Shared {
+struct CertifyOptions : Shared {
   std::vector<std::string> model_files;
   std::string noise = "gaussian";
   std::string scale;
@@ -36,7 +36,7 @@ struct Options : Shared {
 };
 
 /// Every so many images of the first `count`, and of these every n-th from the i-th on for a shard i/n.
-std::vector<std::int64_t> positions(const Options& o, std::int64_t available) {
+std::vector<std::int64_t> positions(const CertifyOptions& o, std::int64_t available) {
   long long shard = 1;
   long long shards = 1;
   char end = 0;
@@ -52,7 +52,7 @@ std::vector<std::int64_t> positions(const Options& o, std::int64_t available) {
   return out;
 }
 
-void run_merge(const Options& o) {
+void run_merge(const CertifyOptions& o) {
   prepare_output(o.out);
   io::write_atomically(o.out, certify::merge_certificates(o.merge));
   std::vector<certify::Certificate> all;
@@ -62,7 +62,7 @@ void run_merge(const Options& o) {
   print_certified(all);
 }
 
-void run_certify(Options o) {
+void run_certify(CertifyOptions o) {
   o.apply();
   if (!o.merge.empty()) {
     run_merge(o);
@@ -153,7 +153,7 @@ void run_certify(Options o) {
 }  // namespace
 
 void add_certify(CLI::App& app, const std::string& command) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<CertifyOptions>();
   o->command = command;
   certify::Options& c = o->certify;
   auto* sub = app.add_subcommand(

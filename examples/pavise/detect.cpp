@@ -22,7 +22,7 @@
 namespace pavise::program {
 namespace {
 
-struct Options : Shared {
+struct DetectOptions : Shared {
   std::string model_file;
   std::string norm = "linf";
   std::string eps = "0.1";
@@ -57,7 +57,7 @@ std::vector<std::int64_t> shuffled(std::int64_t n, std::uint64_t seed) {
 
 /// An attack by name. Carlini and Wagner's is the published one in L2 whatever the norm, with the steps that a detector
 /// takes; the others of several steps get `--steps`.
-attack::SuiteEntry make_entry(const Options& o, const std::string& name, const attack::Threat& threat) {
+attack::SuiteEntry make_entry(const DetectOptions& o, const std::string& name, const attack::Threat& threat) {
   if (name == "cw") {
     const attack::Threat ball =
         threat.norm == attack::Norm::l2 ? threat : attack::Threat(attack::Norm::l2, 1.0, threat.low, threat.high);
@@ -129,7 +129,7 @@ std::string percent(std::int64_t part, std::int64_t all) {
 }
 
 void print(std::FILE* to, const evaluate::DetectionReport& r, const defend::FeatureSqueezing& detector,
-           const Options& o) {
+           const DetectOptions& o) {
   std::fprintf(to, "squeezers %s, threshold %.6g\n", detector.name().c_str(),
                static_cast<double>(detector.threshold()));
   std::fprintf(to, "clean, classified correctly              %s\n", describe(r.clean_correct, r.total).c_str());
@@ -168,7 +168,7 @@ void print(std::FILE* to, const evaluate::DetectionReport& r, const defend::Feat
                describe(r.robust, r.total).c_str());
 }
 
-void run_detect(const Options& o) {
+void run_detect(const DetectOptions& o) {
   o.apply();
   require(o.count >= 1, "--count ", o.count, ", expected 1 or more");
   require(o.fit_count >= 0, "--fit-count ", o.fit_count, ", expected 0 or more");
@@ -275,7 +275,7 @@ void run_detect(const Options& o) {
 }  // namespace
 
 void add_detect(CLI::App& app, const std::string& command) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<DetectOptions>();
   o->command = command;
   auto* sub = app.add_subcommand(
       "detect", "Fits the feature-squeezing detector to a model, and attacks both with and without knowledge of it");

@@ -16,7 +16,7 @@
 namespace pavise::program {
 namespace {
 
-struct Options : Shared {
+struct DistillOptions : Shared {
   std::string model = "small-cnn";
   std::string teacher;
   std::string temperatures = "1,2,5,10,20,50,100";
@@ -36,7 +36,7 @@ std::string percent(double share) {
   return text;
 }
 
-void run_distill(Options o) {
+void run_distill(DistillOptions o) {
   o.apply();
   require(o.count >= 1, "--count ", o.count, ", expected 1 or more");
   const attack::Threat threat = attack::linf(parse_radius(o.eps));
@@ -111,7 +111,7 @@ void run_distill(Options o) {
 }  // namespace
 
 void add_distill(CLI::App& app, const std::string& command) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<DistillOptions>();
   o->command = command;
   auto* sub = app.add_subcommand(
       "distill", "Defensive distillation at several temperatures: gradients vanish, and attacks on the logits succeed");

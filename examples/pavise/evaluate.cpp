@@ -19,7 +19,7 @@
 namespace pavise::program {
 namespace {
 
-struct Options : Subject {
+struct EvaluateOptions : Subject {
   evaluate::Options evaluation;
   std::vector<std::string> attacks;
   std::vector<std::string> surrogates;
@@ -56,7 +56,7 @@ class Bars {
 };
 
 /// The report's record: as `attack` writes one, with the evaluation inside.
-nlohmann::json make_record(const Options& o, const io::ModelFile& file, const data::Dataset& test,
+nlohmann::json make_record(const EvaluateOptions& o, const io::ModelFile& file, const data::Dataset& test,
                            const evaluate::Report& report) {
   nlohmann::json json = o.make_record("evaluation", file, test);
   json["attack"] = report.suite;
@@ -87,9 +87,9 @@ nlohmann::json make_record(const Options& o, const io::ModelFile& file, const da
   return json;
 }
 
-void run_evaluation(const Options& options) {
+void run_evaluation(const EvaluateOptions& options) {
   options.apply();
-  Options o = options;
+  EvaluateOptions o = options;
   const attack::Threat threat = o.threat();
   evaluate::Options& e = o.evaluation;
   e.seed = o.seed;
@@ -124,7 +124,7 @@ void run_evaluation(const Options& options) {
 }  // namespace
 
 void add_evaluate(CLI::App& app, const std::string& command) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<EvaluateOptions>();
   o->command = command;
   evaluate::Options& e = o->evaluation;
   auto* sub = app.add_subcommand(

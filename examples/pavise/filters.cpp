@@ -14,7 +14,7 @@
 namespace pavise::program {
 namespace {
 
-struct Options : Subject {
+struct FiltersOptions : Subject {
   evaluate::FilterOptions show;
 };
 
@@ -68,9 +68,9 @@ nlohmann::json shown(const data::Dataset& set, const std::vector<defend::FilterL
   return {{"shape", {s[0], s[1], s[2]}}, {"items", std::move(items)}};
 }
 
-void run_filters(const Options& options) {
+void run_filters(const FiltersOptions& options) {
   options.apply();
-  Options o = options;
+  FiltersOptions o = options;
   require(o.smooth.empty(), "--smooth does not go with filters");
   const attack::Threat threat = o.threat();
   const auto file = o.load_model();
@@ -140,7 +140,7 @@ void run_filters(const Options& options) {
 }  // namespace
 
 void add_filters(CLI::App& app, const std::string& command) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<FiltersOptions>();
   o->command = command;
   o->gallery = 4;
   auto* sub = app.add_subcommand(

@@ -9,11 +9,11 @@
 namespace pavise::program {
 
 void add_report(CLI::App& app) {
-  struct Options {
+  struct ReportOptions {
     std::string in = "runs";
     std::string out = "robustness-report";
   };
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ReportOptions>();
   auto* sub = app.add_subcommand("report", "Writes a self-contained HTML page from the JSON records of a directory");
   sub->add_option("--in", options->in, "Directory with the records that `train`, `attack` and `evaluate` wrote")
       ->capture_default_str();

@@ -19,7 +19,7 @@
 namespace pavise::program {
 namespace {
 
-struct Options : Shared {
+struct TrainOptions : Shared {
   std::string model = "small-cnn";
   std::string init = "torch";
   std::string out;
@@ -60,11 +60,11 @@ nlohmann::json history_json(const defend::History& history) {
   return epochs;
 }
 
-std::string default_out(const Options& o) {
+std::string default_out(const TrainOptions& o) {
   return (std::filesystem::path(o.runs.empty() ? "." : o.runs) / (o.defense + ".safetensors")).string();
 }
 
-void run_train(Options o) {
+void run_train(TrainOptions o) {
   o.apply();
   const std::string out = o.out.empty() ? default_out(o) : o.out;
   const attack::Threat threat(attack::parse_norm(o.norm), parse_radius(o.eps));
@@ -162,7 +162,7 @@ void run_train(Options o) {
 }  // namespace
 
 void add_train(CLI::App& app, const std::string& command) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<TrainOptions>();
   o->command = command;
   auto* sub = app.add_subcommand("train", "Trains a model, plainly or with a defence");
   o->add_to(*sub);

@@ -19,13 +19,13 @@
 namespace pavise::program {
 namespace {
 
-struct Options : Shared {
+struct VerifyOptions : Shared {
   std::string file;
   std::vector<std::string> model_files;
   std::int64_t count = 0;
 };
 
-void run_verify(const Options& o) {
+void run_verify(const VerifyOptions& o) {
   o.apply();
   require(o.count >= 0, "--count ", o.count, ", expected 0 (all) or more");
   std::vector<certify::Certificate> all;
@@ -78,7 +78,7 @@ void run_verify(const Options& o) {
 }  // namespace
 
 void add_verify(CLI::App& app) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<VerifyOptions>();
   auto* sub = app.add_subcommand(
       "verify", "Checks certificates: recomputes every bound, and with the model draws the noise again");
   sub->add_option("file", o->file, "Certificates, as `pavise certify` wrote them")->required();
