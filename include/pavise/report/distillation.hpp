@@ -70,7 +70,8 @@ inline std::string distillation_section(const std::vector<DistillationRecord>& r
         "<h3>", escape(r.label), " <small>", escape(r.model), " on ", escape(r.data),
         "</small></h3>\n<p class=\"verdict unreliable\"><b>unreliable</b>: defensive distillation hides gradients "
         "and holds nothing. Its success against FGSM and JSMA is no robustness.</p>\n<div class=\"charts\">",
-        distillation_chart(r), "</div>\n", distillation_table(r), "<pre>", escape(r.command), "</pre>\n");
+        distillation_chart(r), "</div>\n", distillation_table(r), "<code class=\"command\">", escape(r.command),
+        "</code>\n");
   }
   return out.empty() ? out : "<section id=\"distillation\"><h2>Defensive distillation</h2>\n" + out + "</section>\n";
 }

@@ -61,7 +61,7 @@ inline std::string filter_section(const std::vector<FilterRecord>& records) {
   std::string out;
   for (const auto& r : records) {
     out += concat("<h3>", escape(r.label), " <small>", escape(r.model), " on ", escape(r.data), "</small></h3>\n",
-                  filter_table(r), filter_images(r), "<pre>", escape(r.command), "</pre>\n");
+                  filter_table(r), filter_images(r), "<code class=\"command\">", escape(r.command), "</code>\n");
   }
   return out.empty() ? out
                      : "<section id=\"filters\"><h2>Filters of the input</h2>\n<p class=\"verdict unreliable\">What "
