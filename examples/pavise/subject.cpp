@@ -79,7 +79,7 @@ attack::Classifier Subject::bare_classifier(const nn::Model& model) const {
 }
 
 attack::Classifier Subject::classifier(const nn::Model& model, const Shape& input) const {
-  const attack::Classifier bare = bare_classifier(model);
+  attack::Classifier bare = bare_classifier(model);
   if (filters.empty()) {
     return bare;
   }
