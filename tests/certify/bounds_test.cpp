@@ -10,21 +10,15 @@
 #include <cstdint>
 #include <vector>
 
+#include "certify/exact.hpp"
 #include "pavise/certify/bounds.hpp"
 #include "pavise/core/philox.hpp"
 
 namespace {
 
 namespace pc = pavise::certify;
-using Exact = boost::multiprecision::number<boost::multiprecision::cpp_bin_float<100>, boost::multiprecision::et_off>;
-
-Exact exact(const pc::FixedPoint& x) {
-  Exact out = 0;
-  for (int i = 0; i < pc::FixedPoint::kLimbs; ++i) {
-    out += ldexp(Exact(x.limb(i)), 64 * (i - pc::FixedPoint::kFraction));
-  }
-  return out;
-}
+using pavise_test::exact;
+using pavise_test::Exact;
 
 /// low <= value <= high, and high - low <= width.
 void check_holds(const Exact& low, const Exact& high, const Exact& value, const Exact& width) {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "certify/exact.hpp"
 #include "kernels/each_isa.hpp"
 #include "pavise/certify/noise.hpp"
 #include "pavise/core/philox.hpp"
@@ -18,15 +19,8 @@ namespace {
 
 namespace pc = pavise::certify;
 namespace pk = pavise::kernels;
-using Exact = boost::multiprecision::number<boost::multiprecision::cpp_bin_float<100>, boost::multiprecision::et_off>;
-
-Exact exact(const pc::FixedPoint& x) {
-  Exact out = 0;
-  for (int i = 0; i < pc::FixedPoint::kLimbs; ++i) {
-    out += ldexp(Exact(x.limb(i)), 64 * (i - pc::FixedPoint::kFraction));
-  }
-  return out;
-}
+using pavise_test::exact;
+using pavise_test::Exact;
 
 /// P(noise <= k) of the continuous noise rounded to the grid.
 Exact cumulative(const pc::Noise& noise, std::int64_t k) {
