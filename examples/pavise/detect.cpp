@@ -49,6 +49,7 @@ std::vector<std::int64_t> shuffled(std::int64_t n, std::uint64_t seed) {
   }
   std::sort(keyed.begin(), keyed.end());
   std::vector<std::int64_t> out;
+  out.reserve(keyed.size());
   for (const auto& [key, i] : keyed) {
     out.push_back(i);
   }
