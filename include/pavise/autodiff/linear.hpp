@@ -188,14 +188,18 @@ void add_conv_weight_gradient(Tape<T>& tape, const ConvGeometry& g, const T* x, 
   const auto [tile_rows, tile_taps] = kernels::run([](auto isa) { return weight_gradient_tile_size(isa); });
   const std::int64_t row_tiles = (rows + tile_rows - 1) / tile_rows;
   const std::int64_t tap_tiles = (taps + tile_taps - 1) / tile_taps;
-  parallel_for(g.groups * row_tiles * tap_tiles, [&, rt = tile_rows, tt = tile_taps](std::int64_t i) {
-    const std::int64_t group = i / (row_tiles * tap_tiles);
-    const std::int64_t row = i / tap_tiles % row_tiles * rt;
-    const std::int64_t tap = i % tap_tiles * tt;
+  // As many tiles at a time as leave every thread some parts; the sums are the same whatever their number.
+  const std::int64_t together =
+      std::clamp<std::int64_t>(g.groups * row_tiles * tap_tiles / (4 * thread_count()), 1, kernels::kGradientTiles);
+  const std::int64_t parts = (tap_tiles + together - 1) / together;
+  parallel_for(g.groups * row_tiles * parts, [&, rt = tile_rows, tt = tile_taps * together](std::int64_t i) {
+    const std::int64_t group = i / (row_tiles * parts);
+    const std::int64_t row = i / parts % row_tiles * rt;
+    const std::int64_t tap = i % parts * tt;
     kernels::run([&](auto isa) {
       weight_gradient<T>(isa, job, dy + group * rows * g.out_height * g.out_width * 16,
                          padded + group * channels * padded_height * padded_width * 16, offset,
-                         dw + group * rows * taps, rows, row, tap);
+                         dw + group * rows * taps, rows, row, tap, tap + tt);
     });
   });
   tape.arena().rewind(mark);

@@ -86,7 +86,7 @@ template <class T, int Rows, int Points>
 template <class T, int Rows>
 inline void gemm_run(const T* weight, const TapClass& taps, const PointRun& run, const T* in, T* out,
                      std::ptrdiff_t out_row, const T* bias, const T* mask, const Epilogue<T>& e) {
-  constexpr int kPoints = std::max(1, std::min(kMaxAccumulators / 2, kMaxRows) / Rows);
+  constexpr int kPoints = std::max(1, std::min(12, kTileAccumulators / Rows));
   in += run.in * 16;
   out += run.out * 16;
   mask = mask != nullptr ? mask + run.out * 16 : nullptr;

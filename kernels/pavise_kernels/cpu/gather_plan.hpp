@@ -132,6 +132,9 @@ struct Epilogue {
   bool accumulate = false;  ///< adds to what is there
 };
 
+/// Tiles of taps that one call of weight_gradient takes, at most.
+inline constexpr std::int64_t kGradientTiles = 4;
+
 /// What a tile of a convolution's weight gradient reads.
 struct WeightGradientJob {
   std::int64_t groups;           ///< groups of sixteen images

@@ -6,7 +6,7 @@ struct Tag {};
 
 inline constexpr int kRegisterBytes = 32;
 inline constexpr int kMaxRows = 6;          ///< rows of the matrix micro-kernel, each a pack of 16 accumulators
-inline constexpr int kMaxAccumulators = 6;  ///< packs of accumulators that fit in registers
+inline constexpr int kTileAccumulators = 3;  ///< packs of accumulators that a tile of several points has, at most
 inline constexpr int kGradientRows = 2;     ///< rows and taps of a weight gradient's tile
 inline constexpr int kGradientTaps = 3;
 

@@ -7,7 +7,7 @@ struct Tag {};
 
 inline constexpr int kRegisterBytes = 64;
 inline constexpr int kMaxRows = 12;          ///< rows of the matrix micro-kernel, each a pack of 16 accumulators
-inline constexpr int kMaxAccumulators = 24;  ///< packs of accumulators that fit in registers
+inline constexpr int kTileAccumulators = 24;  ///< packs of accumulators that a tile of several points has, at most
 inline constexpr int kGradientRows = 4;      ///< rows and taps of a weight gradient's tile
 inline constexpr int kGradientTaps = 6;
 

@@ -24,18 +24,18 @@ void pad_image(Tag, const T* in, T* out, std::int64_t channels, std::int64_t hei
   }
 }
 
-/// dw[r][t] += sum over groups, points and lanes of dy[r][point] * x[offset[t] + point], for Rows x Taps of them. The
-/// first `skip_rows` and `skip_taps` are computed but not written: a ragged edge is covered by an overlapping tile.
+/// sums[r][t][lane] += sum over the output rows [begin, end) of dy[r][point] * x[offset[t] + point], for Rows x Taps of
+/// them and one group.
 template <class T, int Rows, int Taps>
 inline void weight_gradient_tile(const WeightGradientJob& job, const T* dy, const T* x, const std::int32_t* offset,
-                                 T* dw, std::int64_t dw_row, int skip_rows, int skip_taps) {
+                                 std::int64_t begin, std::int64_t end, T (*sums)[16]) {
   using P = Pack<T, 16>;
   P sum[Rows][Taps];
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r) {
 #pragma GCC unroll 16
     for (int t = 0; t < Taps; ++t) {
-      sum[r][t] = P::broadcast(T{0});
+      sum[r][t] = P::load(sums[r * Taps + t]);
     }
   }
   const std::ptrdiff_t dy_row = job.out_height * job.out_width * 16;
@@ -43,30 +43,63 @@ inline void weight_gradient_tile(const WeightGradientJob& job, const T* dy, cons
   for (int t = 0; t < Taps; ++t) {
     at[t] = static_cast<std::ptrdiff_t>(offset[t]) * 16;
   }
-  for (std::int64_t g = 0; g < job.groups; ++g) {
-    const T* d = dy + g * job.dy_size * 16;
-    for (std::int64_t oy = 0; oy < job.out_height; ++oy) {
-      const T* p = x + (g * job.x_size + oy * job.x_row) * 16;
-      for (std::int64_t ox = 0; ox < job.out_width; ++ox, d += 16, p += job.x_step * 16) {
-        P dr[Rows];
+  const T* d = dy + begin * job.out_width * 16;
+  for (std::int64_t oy = begin; oy < end; ++oy) {
+    const T* p = x + oy * job.x_row * 16;
+    for (std::int64_t ox = 0; ox < job.out_width; ++ox, d += 16, p += job.x_step * 16) {
+      P dr[Rows];
+#pragma GCC unroll 16
+      for (int r = 0; r < Rows; ++r) {
+        dr[r] = P::load(d + r * dy_row);
+      }
+#pragma GCC unroll 16
+      for (int t = 0; t < Taps; ++t) {
+        const P xt = P::load(p + at[t]);
 #pragma GCC unroll 16
         for (int r = 0; r < Rows; ++r) {
-          dr[r] = P::load(d + r * dy_row);
-        }
-#pragma GCC unroll 16
-        for (int t = 0; t < Taps; ++t) {
-          const P xt = P::load(p + at[t]);
-#pragma GCC unroll 16
-          for (int r = 0; r < Rows; ++r) {
-            sum[r][t] = fma(dr[r], xt, sum[r][t]);
-          }
+          sum[r][t] = fma(dr[r], xt, sum[r][t]);
         }
       }
     }
   }
-  for (int r = skip_rows; r < Rows; ++r) {
-    for (int t = skip_taps; t < Taps; ++t) {
-      dw[r * dw_row + t] += sum_lanes(sum[r][t]);
+#pragma GCC unroll 16
+  for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 16
+    for (int t = 0; t < Taps; ++t) {
+      sum[r][t].store(sums[r * Taps + t]);
+    }
+  }
+}
+
+/// The same over all groups and lanes for the rows from `row` on and the taps [tap, tap_end), at most kGradientTiles
+/// tiles, into dw. The tiles take turns on a strip of output rows, which stays in the first cache meanwhile.
+template <class T, int Rows, int Taps>
+void weight_gradient_tiles(const WeightGradientJob& job, const T* dy, const T* x,
+                           const std::vector<std::int32_t>& offset, T* dw, std::int64_t rows, std::int64_t row,
+                           std::int64_t tap, std::int64_t tap_end) {
+  constexpr std::int64_t kStripBytes = 28 * 1024;
+  const auto taps = static_cast<std::int64_t>(offset.size());
+  const std::int64_t r0 = std::min(row, rows - Rows);  // a ragged edge is covered by an overlapping tile
+  const auto first_tap = [&](std::int64_t tile) { return std::min(tap + tile * Taps, taps - Taps); };
+  const std::int64_t tiles = (tap_end - tap + Taps - 1) / Taps;
+  alignas(64) T sums[kGradientTiles][Rows * Taps][16];
+  std::memset(sums, 0, static_cast<std::size_t>(tiles) * sizeof sums[0]);
+  const std::int64_t row_bytes = (Rows * job.out_width + job.x_row) * static_cast<std::int64_t>(16 * sizeof(T));
+  const std::int64_t strip = std::max<std::int64_t>(1, kStripBytes / row_bytes);
+  for (std::int64_t g = 0; g < job.groups; ++g) {
+    const T* d = dy + (g * job.dy_size + r0 * job.out_height * job.out_width) * 16;
+    for (std::int64_t oy = 0; oy < job.out_height; oy += strip) {
+      for (std::int64_t tile = 0; tile < tiles; ++tile) {
+        weight_gradient_tile<T, Rows, Taps>(job, d, x + g * job.x_size * 16, offset.data() + first_tap(tile), oy,
+                                            std::min(oy + strip, job.out_height), sums[tile]);
+      }
+    }
+  }
+  for (std::int64_t tile = 0; tile < tiles; ++tile) {
+    for (std::int64_t r = row; r < std::min(rows, row + Rows); ++r) {
+      for (std::int64_t t = tap + tile * Taps; t < std::min(tap_end, tap + (tile + 1) * Taps); ++t) {
+        dw[r * taps + t] += sum_lanes(Pack<T, 16>::load(sums[tile][(r - r0) * Taps + t - first_tap(tile)]));
+      }
     }
   }
 }
@@ -74,25 +107,22 @@ inline void weight_gradient_tile(const WeightGradientJob& job, const T* dy, cons
 /// Rows and taps of a weight gradient's tile, for whoever hands them out.
 inline std::pair<int, int> weight_gradient_tile_size(Tag) { return {kGradientRows, kGradientTaps}; }
 
-/// One tile of the weight gradient of a convolution: rows [row, row + R) and taps [tap, tap + C) of dw (rows, taps),
-/// where (R, C) is weight_gradient_tile_size. dy: [group][rows][OH][OW][16]; x: [group][padded input][16].
+/// A part of the weight gradient of a convolution: of dw (rows, taps) the rows [row, row + R) and the taps [tap, tap_end),
+/// at most kGradientTiles tiles of (R, C), which is weight_gradient_tile_size. dy: [group][rows][OH][OW][16]; x:
+/// [group][padded input][16].
 template <class T>
 void weight_gradient(Tag, const WeightGradientJob& job, const T* dy, const T* x,
                      const std::vector<std::int32_t>& offset, T* dw, std::int64_t rows, std::int64_t row,
-                     std::int64_t tap) {
+                     std::int64_t tap, std::int64_t tap_end) {
   const auto taps = static_cast<std::int64_t>(offset.size());
-  const std::ptrdiff_t dy_row = job.out_height * job.out_width * 16;
+  tap_end = std::min(tap_end, taps);
   if (rows >= kGradientRows && taps >= kGradientTaps) {
-    const std::int64_t r0 = std::min(row, rows - kGradientRows);
-    const std::int64_t t0 = std::min(tap, taps - kGradientTaps);
-    weight_gradient_tile<T, kGradientRows, kGradientTaps>(job, dy + r0 * dy_row, x, offset.data() + t0,
-                                                          dw + r0 * taps + t0, taps, static_cast<int>(row - r0),
-                                                          static_cast<int>(tap - t0));
+    weight_gradient_tiles<T, kGradientRows, kGradientTaps>(job, dy, x, offset, dw, rows, row, tap, tap_end);
     return;
   }
   for (std::int64_t r = row; r < std::min(rows, row + kGradientRows); ++r) {
-    for (std::int64_t t = tap; t < std::min(taps, tap + kGradientTaps); ++t) {
-      weight_gradient_tile<T, 1, 1>(job, dy + r * dy_row, x, offset.data() + t, dw + r * taps + t, taps, 0, 0);
+    for (std::int64_t t = tap; t < tap_end; ++t) {
+      weight_gradient_tiles<T, 1, 1>(job, dy, x, offset, dw, rows, r, t, t + 1);
     }
   }
 }
