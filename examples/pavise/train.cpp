@@ -186,8 +186,13 @@ void add_train(CLI::App& app, const std::string& command) {
       ->capture_default_str();
   sub->add_option("--steps", o->preset.steps, "Its steps (0: the defence's own)")->capture_default_str();
   sub->add_option("--step-size", o->step_size, "Its step size (default: the defence's own)");
-  sub->add_option("--beta", o->preset.beta, "Weight of the robust term of trades and mart (0: 6)")
+  sub->add_option("--beta", o->preset.beta,
+                  "Weight of the second term of trades, mart, stability, macer and consistency (0: the defence's own)")
       ->capture_default_str();
+  sub->add_option("--draws", o->preset.draws,
+                  "Draws of the noise for each image: macer, consistency, smoothadv (0: the defence's own)")
+      ->capture_default_str();
+  sub->add_option("--warmup-epochs", o->preset.warmup_epochs, "Epochs in which the radius of smoothadv grows (10)");
   sub->add_option("--awp-gamma", o->preset.awp_gamma, "Size of the perturbation of the weights (0: the defence's own)")
       ->capture_default_str();
   sub->add_option("--guard", o->preset.guard, "fgsm-rs: roll back at catastrophic overfitting")->capture_default_str();
@@ -209,7 +214,7 @@ void add_train(CLI::App& app, const std::string& command) {
   sub->add_option("--label-smoothing", o->train.label_smoothing, "Label smoothing")->capture_default_str();
   sub->add_option("--label-noise", o->train.label_noise, "Share of the training labels that are replaced by false ones")
       ->capture_default_str();
-  sub->add_option("--gaussian-sigma", o->train.gaussian_sigma, "Gaussian noise on the training images")
+  sub->add_option("--gaussian-sigma", o->train.gaussian_sigma, "Deviation of the Gaussian noise on the training images")
       ->capture_default_str();
   sub->add_flag("--flip", o->train.augmentation.flip, "Flip images at random");
   sub->add_option("--crop-padding", o->train.augmentation.crop_padding,

@@ -111,24 +111,26 @@ Var<T> loss_of_two(const char* name, Var<T> a, Var<T> b, Forward forward, Backwa
   return y;
 }
 
+/// Entries of a gradient that has few: class indices (-1: none) and derivatives, [entry][lanes].
+inline constexpr std::int64_t kSparseEntries = 5;
+
 /// A loss whose gradient has few entries: forward(isa, z, group, loss, index, weight) for one group.
 template <class T, class Forward>
 Var<T> sparse_loss(const char* name, Var<T> z, const Forward& forward) {
   Tape<T>& tape = z.tape();
   Var<T> y = tape.result(name, {}, {z});
   const int lanes = tape.lanes();
-  constexpr std::int64_t kEntries = 5;
   using Index = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
   Index* index = nullptr;
   T* weight = nullptr;
   if (tape.needs_gradient(y)) {
-    const auto n = static_cast<std::size_t>(tape.groups() * kEntries * lanes);
+    const auto n = static_cast<std::size_t>(tape.groups() * kSparseEntries * lanes);
     index = tape.arena().template allocate<Index>(n);
     weight = tape.arena().template allocate<T>(n);
   }
   tape.each_group([&](std::int64_t g) {
     kernels::run_light([&](auto isa) {
-      const std::int64_t at = g * kEntries * lanes;
+      const std::int64_t at = g * kSparseEntries * lanes;
       forward(isa, z.data(g), g, y.data(g), index != nullptr ? index + at : nullptr,
               weight != nullptr ? weight + at : nullptr);
     });
@@ -137,8 +139,8 @@ Var<T> sparse_loss(const char* name, Var<T> z, const Forward& forward) {
     const auto target = t.target(z);
     t.each_group([&](std::int64_t g) {
       kernels::run_light([&](auto isa) {
-        sparse_backward<T>(isa, index + g * kEntries * lanes, weight + g * kEntries * lanes, t.gradient(y, g),
-                           target.data + g * z.size() * lanes, z.size(), target.accumulate, lanes);
+        sparse_backward<T>(isa, index + g * kSparseEntries * lanes, weight + g * kSparseEntries * lanes,
+                           t.gradient(y, g), target.data + g * z.size() * lanes, z.size(), target.accumulate, lanes);
       });
     });
   });

@@ -15,6 +15,7 @@
 #include "pavise/defend/fast.hpp"
 #include "pavise/defend/free.hpp"
 #include "pavise/defend/mart.hpp"
+#include "pavise/defend/smoothing.hpp"
 #include "pavise/defend/standard.hpp"
 #include "pavise/defend/trades.hpp"
 
@@ -23,12 +24,15 @@ namespace pavise::defend {
 /// What a preset leaves open. A value of 0 (share: below 0) means the defence's own.
 struct DefenseOptions {
   double share = 1.0;                   ///< of each batch that is perturbed: fgsm, fgsm-rs, pgd
-  std::int64_t steps = 0;               ///< of the attack: pgd (7), trades and mart (10); replays of free (8)
+  std::int64_t steps = 0;               ///< of the attack: pgd (7), trades, mart, smoothadv (10); replays of free (8)
   double step_size = 0;                 ///< of the attack, in pixels; of fgsm-rs 1.25 epsilon, of pgd 2.5 epsilon/steps
-  double beta = 0;                      ///< trades, mart (6)
+  double beta = 0;                      ///< weight of the robust term: trades, mart (6), stability (2), macer (12),
+                                        ///< consistency (10; 5 at sigma 0.5 and more)
   double awp_gamma = 0;                 ///< 0.01; 0.005 around trades
   std::int64_t awp_warmup_epochs = -1;  ///< below 0: none; 10 around trades
-  double gaussian_sigma = 0;            ///< gaussian (0.25)
+  double gaussian_sigma = 0;            ///< gaussian and the other trainings for smoothing (0.25)
+  std::int64_t draws = 0;               ///< of the noise: consistency, smoothadv (2), macer (16)
+  std::int64_t warmup_epochs = -1;      ///< in which the radius of smoothadv grows; below 0: 10
   bool guard = true;                    ///< fgsm-rs: against catastrophic overfitting
 };
 
@@ -38,16 +42,17 @@ struct Defense {
   double gaussian_sigma = 0;
 };
 
-/// The names that make_defense knows; each but "none", "gaussian" and "free" may have "awp-" in front of it, and "awp"
-/// is "awp-pgd".
+/// The names that make_defense knows; fgsm, fgsm-rs, pgd, trades and mart may have "awp-" in front of them, and "awp" is
+/// "awp-pgd".
 inline std::vector<std::string_view> defense_names() {
-  return {"none",     "fgsm", "fgsm-rs",  "pgd",         "free",    "trades",     "mart",
-          "gaussian", "awp",  "awp-fgsm", "awp-fgsm-rs", "awp-pgd", "awp-trades", "awp-mart"};
+  return {"none",  "fgsm",        "fgsm-rs",   "pgd", "free",     "trades",      "mart",    "gaussian",   "stability",
+          "macer", "consistency", "smoothadv", "awp", "awp-fgsm", "awp-fgsm-rs", "awp-pgd", "awp-trades", "awp-mart"};
 }
 
 /// The defence of that name against `threat`:
 ///   none      plain training
 ///   gaussian  plain training on noisy images, sigma 0.25
+///   stability, macer, consistency, smoothadv   trainings for smoothing; see smoothing.hpp
 ///   fgsm      one step of epsilon from the image itself; collapses for larger radii, which is its lesson
 ///   fgsm-rs   FGSM from a random start, with the guard against that collapse (Wong et al. 2020)
 ///   pgd       PGD-7 (Madry et al. 2018)
@@ -77,6 +82,23 @@ inline Defense make_defense(std::string_view name, const attack::Threat& threat,
   }
   if (name == "gaussian") {
     return {.strategy = std::make_shared<Standard>(), .gaussian_sigma = or_else(options.gaussian_sigma, 0.25)};
+  }
+  const double sigma = or_else(options.gaussian_sigma, 0.25);
+  const auto noise = [&](std::int64_t draws) { return NoiseOptions{sigma, or_else(options.draws, draws)}; };
+  if (name == "stability") {
+    return {std::make_shared<Stability>(StabilityOptions{.sigma = sigma, .lambda = or_else(options.beta, 2.0)})};
+  }
+  if (name == "macer") {
+    return {std::make_shared<Macer>(MacerOptions{.noise = noise(16), .lambda = or_else(options.beta, 12.0)})};
+  }
+  if (name == "consistency") {
+    return {std::make_shared<Consistency>(
+        ConsistencyOptions{.noise = noise(2), .lambda = or_else(options.beta, sigma < 0.5 ? 10.0 : 5.0)})};
+  }
+  if (name == "smoothadv") {
+    const std::int64_t warmup = options.warmup_epochs >= 0 ? options.warmup_epochs : 10;
+    return {std::make_shared<SmoothAdv>(
+        threat, SmoothAdvOptions{.noise = noise(2), .steps = or_else(options.steps, 10), .warmup_epochs = warmup})};
   }
   Defense out{.strategy = nullptr, .gaussian_sigma = options.gaussian_sigma};
   if (name == "fgsm") {
