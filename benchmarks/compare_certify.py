@@ -14,7 +14,7 @@ alternation and on as many threads on each side:
     probability 0.001 at most. Pavise stops as soon as the evidence suffices; the others draw the published 100 + 100,000
     samples. The others' certificates are computed in floating point, without regard to rounding; Pavise's are sound.
 
-The packages: pip install torch==2.13.0 numpy scipy safetensors adversarial-robustness-toolbox.
+The packages: pip install torch==2.13.0 numpy scipy statsmodels safetensors adversarial-robustness-toolbox.
 """
 
 import argparse

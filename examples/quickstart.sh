@@ -8,7 +8,8 @@ Usage: examples/quickstart.sh [--help] [--out DIRECTORY] [--epochs N]
 
 Installs what is missing (Debian packages; as root or with sudo), builds the `pavise` program, and on Fashion-MNIST trains a
 small network three times (plainly, against FGSM with random start, against PGD with 7 steps), attacks each with PGD, shows what
-defensive distillation is worth, and writes a report that needs nothing but a browser. About five minutes on two cores.
+defensive distillation is worth, certifies a network behind noise, and writes a report that needs nothing but a browser. About
+five minutes on two cores.
 
   --out DIRECTORY   where the report goes (default: robustness-report, where you are)
   --epochs N        epochs of each training run (default: 5)
@@ -41,7 +42,7 @@ build=$pavise_root/build/release
 pavise=$build/examples/pavise
 runs=$(dirname "$out")/runs/quickstart
 mkdir -p "$runs"
-rm -f "$runs"/{plain,fgsm-rs,pgd,distillation}.*
+rm -f "$runs"/{plain,fgsm-rs,pgd,distillation,noise}.*
 
 # LABEL DEFENSE...: trains one model and attacks it. The epsilon is in pixels of [0,1]: 0.1 is 25.5 of 255 grey levels.
 eps=0.1
@@ -61,6 +62,14 @@ run "PGD, 7 steps" pgd --defense pgd --steps 7 --eps $eps
 say "" "Defensive distillation"
 "$pavise" distill "${data[@]}" --temperatures 1,10,100 --epochs 1 --eps $eps --count 200 --jsma-count 50 --cw-count 50 --seed 0 \
   --json "$runs/distillation.json"
+
+say "" "Randomized smoothing"
+"$pavise" train "${data[@]}" --model small-cnn --defense gaussian --gaussian-sigma 0.25 --epochs "$epochs" --seed 0 \
+  --label "Noise, sigma 0.25" --out "$runs/noise.safetensors"
+"$pavise" certify --model-file "$runs/noise.safetensors" "${data[@]}" --sigma 0.25 --radii 0.125,0.25,0.5,0.75 --count 300 \
+  --seed 0 --out "$runs/noise.jsonl" --json "$runs/noise.certified.json"
+"$pavise" attack --model-file "$runs/noise.safetensors" "${data[@]}" --smooth 0.25 --norm l2 --attack pgd --steps 20 --eps 0.5 \
+  --curve 0.25,0.5,0.75,1 --count 200 --label "Noise, sigma 0.25" --json "$runs/noise.json"
 
 "$pavise" report --in "$runs" --out "$out"
 say "" "The report: $(cd "$out" && pwd)/index.html"

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "pavise/certify/certificate_file.hpp"
+#include "pavise/data/augment.hpp"
 #include "pavise/data/catalog.hpp"
 #include "pavise/io/file.hpp"
 #include "pavise/report/progress.hpp"
@@ -50,6 +51,35 @@ std::vector<std::int64_t> positions(const CertifyOptions& o, std::int64_t availa
     out.push_back(i * o.skip);
   }
   return out;
+}
+
+/// An image of the right class whose votes are the most divided, its first noisy samples, and all its votes: for the
+/// report.
+nlohmann::json noise_cloud(const std::vector<certify::Certificate>& all, const attack::Classifier& base,
+                           const certify::Sampler& sampler, const data::Dataset& images, std::uint64_t seed) {
+  const auto share = [](const certify::Certificate& c) {
+    const auto& r = c.result;
+    return r.abstains() || r.chosen != c.label
+               ? 2.0
+               : static_cast<double>(r.votes[static_cast<std::size_t>(r.chosen)]) / static_cast<double>(r.n);
+  };
+  const auto found =
+      std::min_element(all.begin(), all.end(), [&](const auto& a, const auto& b) { return share(a) < share(b); });
+  if (found == all.end() || share(*found) > 1 || images.image_shape()[0] == 2 || images.image_shape()[0] > 3) {
+    return nullptr;
+  }
+  const std::int64_t i = found - all.begin();
+  const Shape s = images.image_shape();
+  std::vector<float> clean(static_cast<std::size_t>(images.image_size()));
+  data::load_image(images, i, clean.data());
+  nlohmann::json samples = nlohmann::json::array();
+  for (const auto& sample : certify::first_samples(base, sampler, images, i, seed, 11)) {
+    samples.push_back({{"pixels", bytes_json(sample.image)}, {"chosen", sample.chosen}});
+  }
+  return {{"index", found->index},        {"label", found->label},
+          {"shape", {s[0], s[1], s[2]}},  {"class_names", images.class_names()},
+          {"clean", bytes_json(clean)},   {"samples", std::move(samples)},
+          {"votes", found->result.votes}, {"radius", found->result.radius}};
 }
 
 void run_merge(const CertifyOptions& o) {
@@ -146,6 +176,9 @@ void run_certify(CertifyOptions o) {
     json["seconds"] = seconds;
     json["samples_per_second"] = static_cast<double>(samples.load()) / seconds;
     json["certified"] = certified_json(all);
+    if (auto cloud = noise_cloud(all, base, sampler, images, o.seed); !cloud.is_null()) {
+      json["cloud"] = std::move(cloud);
+    }
     write_json(o.json, json);
   }
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "common.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
@@ -66,6 +68,14 @@ nlohmann::json count(std::int64_t correct, std::int64_t total) {
           {"total", total},
           {"percent", 100.0 * static_cast<double>(correct) / static_cast<double>(total)},
           {"interval", {100.0 * interval.low, 100.0 * interval.high}}};
+}
+
+nlohmann::json bytes_json(std::span<const float> pixels) {
+  nlohmann::json out = nlohmann::json::array();
+  for (const float v : pixels) {
+    out.push_back(std::lround(std::clamp(v, 0.0f, 1.0f) * 255.0f));
+  }
+  return out;
 }
 
 std::string describe(std::int64_t correct, std::int64_t total) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <ctime>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,9 @@ nlohmann::json record(const std::string& kind, const std::string& command, std::
 
 /// {"correct": k, "total": n, "percent": p, "interval": [low, high]}, the exact 95 % interval in percent.
 nlohmann::json count(std::int64_t correct, std::int64_t total);
+
+/// Pixels in [0,1] as whole numbers from 0 to 255; what lies beyond is cut off.
+nlohmann::json bytes_json(std::span<const float> pixels);
 
 /// "95.1 % (951 of 1000; 95 % interval 93.6 to 96.4)"
 std::string describe(std::int64_t correct, std::int64_t total);

@@ -44,25 +44,19 @@ nlohmann::json shown(const data::Dataset& set, const std::vector<defend::FilterL
                      std::uint64_t seed) {
   const auto images = attack::to_tensor(set.first(count));
   const Shape s = set.image_shape();
-  const auto bytes = [](std::span<const float> pixels) {
-    nlohmann::json out = nlohmann::json::array();
-    for (const float v : pixels) {
-      out.push_back(std::lround(std::clamp(v, 0.0f, 1.0f) * 255.0f));
-    }
-    return out;
-  };
   nlohmann::json items = nlohmann::json::array();
   for (std::int64_t i = 0; i < images.shape()[0]; ++i) {
     items.push_back({{"index", set.source_index(i)},
                      {"label", set.label(i)},
-                     {"clean", bytes(images.row(i))},
+                     {"clean", bytes_json(images.row(i))},
                      {"filtered", nlohmann::json::array()}});
   }
   for (const auto& filters : rows) {
     const bool kept = filters.output_shape(s) == s;
     const auto behind = kept ? defend::filter_images(filters, images, seed) : Tensor<float>();
     for (std::size_t i = 0; i < items.size(); ++i) {
-      items[i]["filtered"].push_back(kept ? bytes(behind.row(static_cast<std::int64_t>(i))) : nlohmann::json(nullptr));
+      items[i]["filtered"].push_back(kept ? bytes_json(behind.row(static_cast<std::int64_t>(i)))
+                                          : nlohmann::json(nullptr));
     }
   }
   return {{"shape", {s[0], s[1], s[2]}}, {"items", std::move(items)}};

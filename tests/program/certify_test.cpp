@@ -29,9 +29,14 @@ TEST_CASE("program: certify, killed and in shards, and verify") {
   CHECK(record["kind"] == "certification");
   CHECK(record["certified"]["images"] == 20);
   CHECK(record["certified"]["curve"].size() >= 3);
+  const auto& cloud = record["cloud"];
+  CHECK(cloud["samples"].size() == 11);
+  CHECK(cloud["clean"].size() == 28 * 28);
+  CHECK(cloud["samples"][0]["pixels"] != cloud["samples"][1]["pixels"]);
 
   REQUIRE(run("report --in " + scratch.path.string() + " --out " + (scratch / "report")).status == 0);
   CHECK(contents(scratch / "report/index.html").find("id=\"certificates\"") != std::string::npos);
+  CHECK(contents(scratch / "report/index.html").find("One image under the noise") != std::string::npos);
 
   const std::string broken = scratch / "broken.jsonl";
   for (const int milliseconds : {20, 40, 80}) {

@@ -62,6 +62,43 @@ TEST_CASE("report: certificates are a curve, a histogram and a table, alone or a
   CHECK_FALSE(contains(render_report(pavise_test::sample_records()), "id=\"certificates\""));
 }
 
+Json cloud() {
+  const std::vector<int> grey(4, 100);
+  return {{"index", 7},          {"label", 1},
+          {"shape", {1, 2, 2}},  {"class_names", {"cat", "dog"}},
+          {"clean", grey},       {"samples", {{{"pixels", grey}, {"chosen", 1}}, {{"pixels", grey}, {"chosen", -1}}}},
+          {"votes", {250, 314}}, {"radius", 0.0625}};
+}
+
+TEST_CASE("report: one image under the noise, and the accuracy under attack beside what is certified") {
+  Json record = certification("model", "gaussian", "l2");
+  record["cloud"] = cloud();
+  auto records = std::vector<Json>{record};
+  std::string page = render_report(records);
+  CHECK(contains(page, "One image under the noise"));
+  CHECK(contains(page, "Image 7, dog: certified within 0.0625"));
+  CHECK(contains(page, "Noisy image, taken for dog"));
+  CHECK(contains(page, "Noisy image, taken for none"));
+  CHECK(contains(page, "dog: 314 votes"));
+  CHECK_FALSE(contains(page, "under attack"));
+  for (Json attack : pavise_test::sample_records()) {
+    if (attack["kind"] == "attack") {
+      attack["label"] = "model";
+      attack["norm"] = "l2";
+      attack["data"] = record["data"];
+      records.push_back(attack);
+      break;
+    }
+  }
+  page = render_report(records);
+  CHECK(contains(page, "model, under attack"));
+  record["cloud"]["votes"] = {1, 2, 3};
+  CHECK_THROWS_WITH_AS(render_report({record}), doctest::Contains("cloud.votes"), pv::ValueError);
+  record["cloud"] = cloud();
+  record["cloud"]["samples"][0]["chosen"] = 2;
+  CHECK_THROWS_WITH_AS(render_report({record}), doctest::Contains("cloud.samples[0].chosen"), pv::ValueError);
+}
+
 TEST_CASE("report: what is wrong in a record of certificates is named") {
   Json record = certification("model", "gaussian", "l2");
   record["certified"]["curve"][1]["radius"] = -1;

@@ -125,6 +125,14 @@ class SampleGroup {
     }
     return classes_;
   }
+  /// What the network saw of a lane in `classify`, (C,H,W).
+  std::vector<float> image(std::size_t lane) const {
+    std::vector<float> out;
+    for (std::int64_t e = 0; e < size_; ++e) {
+      out.push_back(noisy_[static_cast<std::size_t>(e * kLanes) + lane]);
+    }
+    return out;
+  }
 
  private:
   const attack::Classifier& base_;
@@ -240,6 +248,30 @@ inline std::vector<Result> certify(const attack::Classifier& base, const data::D
   std::vector<Result> results;
   certify(base, sampler, images, plan, [&](std::int64_t, const Result& r) { results.push_back(r); });
   return results;
+}
+
+/// A noisy image as the network sees it, (C,H,W), and the class that it gives it (-1: a NaN).
+struct NoisySample {
+  std::vector<float> image;
+  std::int32_t chosen = 0;
+};
+
+/// The first samples, 16 or fewer, of those that vote on image `i`: for people to look at.
+inline std::vector<NoisySample> first_samples(const attack::Classifier& base, const Sampler& sampler,
+                                              const data::Dataset& images, std::int64_t i, std::uint64_t seed,
+                                              std::uint32_t count) {
+  detail::check_subject("first_samples", base, images);
+  require(count >= 1 && count <= 16, "first_samples: ", count, " samples, expected 1 to 16");
+  detail::SampleGroup group(base, sampler, seed);
+  for (std::uint32_t sample = 0; sample < count; ++sample) {
+    group.add(i, images.pixels(i), static_cast<std::uint32_t>(images.source_index(i)), {1u, sample});
+  }
+  const auto& classes = group.classify();
+  std::vector<NoisySample> out;
+  for (std::size_t lane = 0; lane < count; ++lane) {
+    out.push_back({group.image(lane), classes[lane]});
+  }
+  return out;
 }
 
 struct PredictOptions {

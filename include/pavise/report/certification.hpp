@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "pavise/report/certification_record.hpp"
+#include "pavise/report/gallery.hpp"
 #include "pavise/report/page.hpp"
 #include "pavise/report/svg.hpp"
 
@@ -20,8 +21,10 @@ inline std::string certification_name(const CertificationRecord& r) {
   return concat(r.label, ", ", r.noise, " ", significant(r.scale, 4), r.method == "fixed" ? ", fixed" : "");
 }
 
-/// Certified accuracy against the radius, a line for each record of one norm.
-inline std::string certified_chart(const std::vector<const CertificationRecord*>& records) {
+/// Certified accuracy against the radius, a line for each record of one norm; and with each, where it was attacked in that
+/// norm, the accuracy that the attack left.
+inline std::string certified_chart(const std::vector<const CertificationRecord*>& records,
+                                   const std::vector<AttackRecord>& attacks) {
   std::vector<Series> series;
   for (const auto* r : records) {
     Series line{certification_name(*r), {}, {}};
@@ -29,14 +32,34 @@ inline std::string certified_chart(const std::vector<const CertificationRecord*>
       line.points.push_back(accuracy_point(p.radius, p.certified, concat(line.name, ", ", significant(p.radius, 4))));
     }
     series.push_back(std::move(line));
+    Series attacked{concat(r->label, ", under attack"), {}, {}};
+    for (const auto& a : attacks) {
+      if (a.label == r->label && a.norm == r->norm && a.data == r->data) {
+        for (const auto& p : a.curve) {
+          attacked.points.push_back(
+              accuracy_point(p.epsilon, p.count, concat(attacked.name, ", ", significant(p.epsilon, 4))));
+        }
+        if (a.curve.empty()) {
+          attacked.points.push_back(
+              accuracy_point(a.epsilon, a.robust, concat(attacked.name, ", ", significant(a.epsilon, 4))));
+        }
+      }
+    }
+    if (!attacked.points.empty()) {
+      std::sort(attacked.points.begin(), attacked.points.end(),
+                [](const Point& a, const Point& b) { return a.x < b.x; });
+      series.push_back(std::move(attacked));
+    }
   }
   Chart chart;
   chart.title = "Certified accuracy by radius, " + records.front()->data;
   chart.x.title = concat(records.front()->norm == "l1" ? "L1" : "L2", " radius");
   chart.y = {"certified", 0, 100, " %"};
-  return figure(line_chart(series, chart),
-                "Images for which it is proved that the smoothed classifier answers their class everywhere within the "
-                "radius. A lower bound: no attack can break one of them.");
+  return figure(
+      line_chart(series, chart),
+      "Images for which it is proved that the smoothed classifier answers their class everywhere within the "
+      "radius. A lower bound: no attack can break one of them. What an attack leaves, where one was made, is an "
+      "upper bound: the truth lies between.");
 }
 
 /// How many samples the images took.
@@ -77,8 +100,43 @@ inline std::string samples_chart(const std::vector<const CertificationRecord*>& 
   return figure(bar_chart(categories, series, chart), "What the certificates cost.");
 }
 
+/// One image under the noise, and how its votes fell.
+inline std::string cloud_figure(const CertificationRecord& r) {
+  const auto& cloud = *r.cloud;
+  const auto same = [](double v, std::size_t) { return v; };
+  const auto name = [&](std::int64_t k) {
+    return k < 0 ? std::string("none") : cloud.class_names[static_cast<std::size_t>(k)];
+  };
+  std::string out =
+      concat("<h3>One image under the noise <small>", escape(certification_name(r)),
+             "</small></h3>\n<figure class=\"shot\">", "<figcaption>Image ", cloud.index, ", ",
+             escape(name(cloud.label)), ": certified within ", significant(cloud.radius, 4),
+             ". Of the images that are certified it is the one on which the network is most of two "
+             "minds. Pixels beyond black and white are cut off here, not for the network.</figcaption><div "
+             "class=\"filtered\">",
+             thumbnail(picture(cloud, cloud.clean, same), concat("Image ", cloud.index), "", "as it is", ""));
+  for (const auto& [pixels, chosen] : cloud.samples) {
+    out += thumbnail(picture(cloud, pixels, same), concat("Noisy image, taken for ", name(chosen)), "taken for ",
+                     name(chosen), "");
+  }
+  Series votes{"votes", {}, {}};
+  for (std::size_t k = 0; k < cloud.votes.size(); ++k) {
+    votes.points.push_back({static_cast<double>(k),
+                            static_cast<double>(cloud.votes[k]),
+                            {},
+                            {},
+                            concat(cloud.class_names[k], ": ", grouped(cloud.votes[k]), " votes")});
+  }
+  Chart chart;
+  chart.title = concat("Votes on image ", cloud.index);
+  chart.y = {"noisy samples", 0, {}, ""};
+  return concat(out, "</div></figure>\n<div class=\"charts\">",
+                figure(bar_chart(cloud.class_names, {votes}, chart), "The class of each noisy sample."), "</div>\n");
+}
+
 /// The section on all certifications; empty where there is none.
-inline std::string certification_section(const std::vector<CertificationRecord>& records) {
+inline std::string certification_section(const std::vector<CertificationRecord>& records,
+                                         const std::vector<AttackRecord>& attacks) {
   std::string charts;
   std::string rows;
   std::vector<std::pair<std::string, std::string>> done;
@@ -92,7 +150,7 @@ inline std::string certification_section(const std::vector<CertificationRecord>&
           together.push_back(&other);
         }
       }
-      charts += certified_chart(together) + samples_chart(together);
+      charts += certified_chart(together, attacks) + samples_chart(together);
     }
     const auto images = static_cast<double>(r.samples.size());
     const double mean =
@@ -104,6 +162,10 @@ inline std::string certification_section(const std::vector<CertificationRecord>&
         "</td><td class=\"num\">", r.abstained, "</td><td class=\"num\">", significant(mean, 5), " of ", r.most_samples,
         "</td><td><code class=\"command\">", escape(r.command), "</code></td></tr>\n");
   }
+  std::string clouds;
+  for (const auto& r : records) {
+    clouds += r.cloud ? cloud_figure(r) : std::string();
+  }
   return rows.empty()
              ? rows
              : concat(
@@ -112,7 +174,7 @@ inline std::string certification_section(const std::vector<CertificationRecord>&
                    "class=\"num\">Images</th><th class=\"num\">Right, certified at 0</th><th class=\"num\">Average "
                    "radius</th><th class=\"num\">Abstained</th><th class=\"num\">Samples an image</th><th>Command</th>"
                    "</tr></thead><tbody>\n",
-                   rows, "</tbody></table></div>\n</section>\n");
+                   rows, "</tbody></table></div>\n", clouds, "</section>\n");
 }
 
 }  // namespace pavise::report::detail

@@ -379,11 +379,12 @@ inline std::string render_report(const std::vector<nlohmann::json>& records) {
       detail::filter_style(), "</style>\n</head>\n<body class=\"pv-colours\">\n", notes, "<h1>", escape(title),
       "</h1>\n", detail::summary_section(models, results), detail::accuracy_section(models, results),
       detail::evaluation_section(models, results), detail::charts_section(models, results),
-      detail::certification_section(results.certification), detail::distillation_section(results.distillation),
-      detail::filter_section(results.filters), detail::detection_section(results.detection),
-      detail::gallery_section(models, results), detail::training_section(models), detail::reading_section(),
-      detail::origins_section(models, results), "<footer>Pavise", versions.empty() ? "" : " ", escape(join(versions)),
-      ", from ", escape(footer), ".</footer>\n</body>\n</html>\n");
+      detail::certification_section(results.certification, results.attacks),
+      detail::distillation_section(results.distillation), detail::filter_section(results.filters),
+      detail::detection_section(results.detection), detail::gallery_section(models, results),
+      detail::training_section(models), detail::reading_section(), detail::origins_section(models, results),
+      "<footer>Pavise", versions.empty() ? "" : " ", escape(join(versions)), ", from ", escape(footer),
+      ".</footer>\n</body>\n</html>\n");
 }
 
 /// Writes the report of `records` and returns the path of its page: `path` itself where it ends in ".html", otherwise
