@@ -66,10 +66,10 @@ say "" "Defensive distillation"
 say "" "Randomized smoothing"
 "$pavise" train "${data[@]}" --model small-cnn --defense gaussian --gaussian-sigma 0.25 --epochs "$epochs" --seed 0 \
   --label "Noise, sigma 0.25" --out "$runs/noise.safetensors"
-"$pavise" certify --model-file "$runs/noise.safetensors" "${data[@]}" --sigma 0.25 --radii 0.125,0.25,0.5,0.75 --count 300 \
+"$pavise" certify --model-file "$runs/noise.safetensors" "${data[@]}" --sigma 0.25 --radii 0.125,0.25,0.5,0.75 --n 20000 --count 200 \
   --seed 0 --out "$runs/noise.jsonl" --json "$runs/noise.certified.json"
 "$pavise" attack --model-file "$runs/noise.safetensors" "${data[@]}" --smooth 0.25 --norm l2 --attack pgd --steps 20 --eps 0.5 \
-  --curve 0.25,0.5,0.75,1 --count 200 --label "Noise, sigma 0.25" --json "$runs/noise.json"
+  --curve 0.25,0.5,0.75,1 --count 100 --label "Noise, sigma 0.25" --json "$runs/noise.json"
 
 "$pavise" report --in "$runs" --out "$out"
 say "" "The report: $(cd "$out" && pwd)/index.html"

@@ -12,6 +12,7 @@
 #include "certify/exact.hpp"
 #include "kernels/each_isa.hpp"
 #include "pavise/certify/noise.hpp"
+#include "pavise/core/parallel.hpp"
 #include "pavise/core/philox.hpp"
 #include "pavise/core/tensor.hpp"
 
@@ -164,22 +165,34 @@ TEST_CASE("noise on the grid: a word that a threshold lies in is decided by 64 m
   }
 }
 
-TEST_CASE("noise on the grid: chi-square over all cells") {
+TEST_CASE("noise on the grid: chi-square over all cells, a thousand million draws each") {
   for (const auto& noise : {pc::Noise{pc::NoiseKind::gaussian, 0.5}, pc::Noise{pc::NoiseKind::uniform, 0.4},
                             pc::Noise{pc::NoiseKind::laplace, 0.1}}) {
     INFO(pc::noise_name(noise.kind));
     const pc::GridNoise grid(noise);
-    const std::int64_t n = 40000;
-    const int groups = 32;
-    std::vector<std::int32_t> zero(static_cast<std::size_t>(n * 16));
-    std::vector<std::int64_t> count(static_cast<std::size_t>(2 * grid.most() + 1));
-    for (int g = 0; g < groups; ++g) {
-      const Lanes lanes(static_cast<std::uint32_t>(g));
-      for (const float v : draw(grid, zero, n, 16, lanes.keys())) {
-        ++count[static_cast<std::size_t>(static_cast<std::int32_t>(std::lround(v * 255)) + grid.most())];
+    const std::int64_t n = 20000;
+    const int parts = 50;
+    const int groups = 63;  // of each part
+    const std::vector<std::int32_t> zero(static_cast<std::size_t>(n * 16));
+    std::vector<std::vector<std::int64_t>> counts(parts);
+    pavise::parallel_for(parts, [&](std::int64_t part) {
+      auto& count = counts[static_cast<std::size_t>(part)];
+      count.resize(static_cast<std::size_t>(2 * grid.most() + 1));
+      const float middle = static_cast<float>(grid.most()) + 0.5f;
+      for (int g = 0; g < groups; ++g) {
+        const Lanes lanes(static_cast<std::uint32_t>(part * groups + g));
+        for (const float v : draw(grid, zero, n, 16, lanes.keys())) {
+          ++count[static_cast<std::size_t>(v * 255 + middle)];
+        }
+      }
+    });
+    std::vector<std::int64_t> count(counts.front().size());
+    for (const auto& part : counts) {
+      for (std::size_t i = 0; i < count.size(); ++i) {
+        count[i] += part[i];
       }
     }
-    const double draws = static_cast<double>(n) * 16 * groups;
+    const double draws = static_cast<double>(n) * 16 * groups * parts;
     double chi = 0;
     double expected = 0;
     double seen = 0;

@@ -83,7 +83,7 @@ TEST_CASE("report: one image under the noise, and the accuracy under attack besi
   CHECK_FALSE(contains(page, "under attack"));
   for (Json attack : pavise_test::sample_records()) {
     if (attack["kind"] == "attack") {
-      attack["label"] = "model";
+      attack["label"] = "model, smoothed 0.5";
       attack["norm"] = "l2";
       attack["data"] = record["data"];
       records.push_back(attack);

@@ -34,7 +34,9 @@ inline std::string certified_chart(const std::vector<const CertificationRecord*>
     series.push_back(std::move(line));
     Series attacked{concat(r->label, ", under attack"), {}, {}};
     for (const auto& a : attacks) {
-      if (a.label == r->label && a.norm == r->norm && a.data == r->data) {
+      // What is certified is the smoothed model, whose attacks say so in their label.
+      const bool same = a.label == r->label || a.label.starts_with(r->label + ", smoothed");
+      if (same && a.norm == r->norm && a.data == r->data) {
         for (const auto& p : a.curve) {
           attacked.points.push_back(
               accuracy_point(p.epsilon, p.count, concat(attacked.name, ", ", significant(p.epsilon, 4))));
@@ -120,18 +122,22 @@ inline std::string cloud_figure(const CertificationRecord& r) {
                      name(chosen), "");
   }
   Series votes{"votes", {}, {}};
+  std::vector<std::string> classes;  // those that have votes
   for (std::size_t k = 0; k < cloud.votes.size(); ++k) {
-    votes.points.push_back({static_cast<double>(k),
-                            static_cast<double>(cloud.votes[k]),
-                            {},
-                            {},
-                            concat(cloud.class_names[k], ": ", grouped(cloud.votes[k]), " votes")});
+    if (cloud.votes[k] > 0) {
+      votes.points.push_back({static_cast<double>(classes.size()),
+                              static_cast<double>(cloud.votes[k]),
+                              {},
+                              {},
+                              concat(cloud.class_names[k], ": ", grouped(cloud.votes[k]), " votes")});
+      classes.push_back(cloud.class_names[k]);
+    }
   }
   Chart chart;
   chart.title = concat("Votes on image ", cloud.index);
   chart.y = {"noisy samples", 0, {}, ""};
   return concat(out, "</div></figure>\n<div class=\"charts\">",
-                figure(bar_chart(cloud.class_names, {votes}, chart), "The class of each noisy sample."), "</div>\n");
+                figure(bar_chart(classes, {votes}, chart), "The class of each noisy sample."), "</div>\n");
 }
 
 /// The section on all certifications; empty where there is none.

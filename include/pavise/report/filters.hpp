@@ -74,7 +74,8 @@ inline std::string filter_section(const std::vector<FilterRecord>& records) {
 inline std::string filter_style() {
   return ".filtered{display:grid;grid-template-columns:repeat(auto-fill,minmax(112px,1fr));gap:8px}.filtered "
          "img{display:block;max-width:112px;image-rendering:pixelated;border-radius:3px}.filtered "
-         "b{display:block;font-size:.75rem;font-weight:600;overflow-wrap:anywhere}\n";
+         "span{display:block;font-size:.75rem;line-height:1.3;color:var(--soft)}.filtered "
+         "b{display:block;color:var(--ink);font-size:.75rem;font-weight:600;overflow-wrap:anywhere}\n";
 }
 
 }  // namespace pavise::report::detail
