@@ -5,9 +5,9 @@ struct Tag {};
 #define PAVISE_REGISTERS_INLINE [[gnu::always_inline]]
 
 inline constexpr int kRegisterBytes = 32;
-inline constexpr int kMaxRows = 6;          ///< rows of the matrix micro-kernel, each a pack of 16 accumulators
+inline constexpr int kMaxRows = 6;           ///< rows of the matrix micro-kernel, each a pack of 16 accumulators
 inline constexpr int kTileAccumulators = 3;  ///< packs of accumulators that a tile of several points has, at most
-inline constexpr int kGradientRows = 2;     ///< rows and taps of a weight gradient's tile
+inline constexpr int kGradientRows = 2;      ///< rows and taps of a weight gradient's tile
 inline constexpr int kGradientTaps = 3;
 
 // The compilers' builtins rather than <immintrin.h>, which alone costs a third of the umbrella header's compile time.

@@ -6,9 +6,9 @@ struct Tag {};
 #define PAVISE_REGISTERS_INLINE [[gnu::always_inline]]
 
 inline constexpr int kRegisterBytes = 64;
-inline constexpr int kMaxRows = 12;          ///< rows of the matrix micro-kernel, each a pack of 16 accumulators
+inline constexpr int kMaxRows = 12;           ///< rows of the matrix micro-kernel, each a pack of 16 accumulators
 inline constexpr int kTileAccumulators = 24;  ///< packs of accumulators that a tile of several points has, at most
-inline constexpr int kGradientRows = 4;      ///< rows and taps of a weight gradient's tile
+inline constexpr int kGradientRows = 4;       ///< rows and taps of a weight gradient's tile
 inline constexpr int kGradientTaps = 6;
 
 // The compilers' builtins rather than <immintrin.h>: see registers_avx2.inl. And GCC 12 takes the undefined

@@ -5,9 +5,9 @@
 struct Tag {};
 
 inline constexpr int kRegisterBytes = 16;
-inline constexpr int kMaxRows = 2;          ///< rows of the matrix micro-kernel, each a pack of 16 accumulators
+inline constexpr int kMaxRows = 2;           ///< rows of the matrix micro-kernel, each a pack of 16 accumulators
 inline constexpr int kTileAccumulators = 1;  ///< packs of accumulators that a tile of several points has, at most
-inline constexpr int kGradientRows = 1;     ///< rows and taps of a weight gradient's tile
+inline constexpr int kGradientRows = 1;      ///< rows and taps of a weight gradient's tile
 inline constexpr int kGradientTaps = 2;
 
 // On x86-64 (a processor without AVX2) each lane of an fma is a library call anyway: operations on packs are kept out of
