@@ -14,6 +14,7 @@
 #include "pavise/defend/awp.hpp"
 #include "pavise/defend/fast.hpp"
 #include "pavise/defend/free.hpp"
+#include "pavise/defend/ibp.hpp"
 #include "pavise/defend/mart.hpp"
 #include "pavise/defend/standard.hpp"
 #include "pavise/defend/trades.hpp"
@@ -38,11 +39,11 @@ struct Defense {
   double gaussian_sigma = 0;
 };
 
-/// The names that make_defense knows; each but "none", "gaussian" and "free" may have "awp-" in front of it, and "awp"
-/// is "awp-pgd".
+/// The names that make_defense knows; the attacks of training, but for "free", may have "awp-" in front of them, and
+/// "awp" is "awp-pgd".
 inline std::vector<std::string_view> defense_names() {
-  return {"none",     "fgsm", "fgsm-rs",  "pgd",         "free",    "trades",     "mart",
-          "gaussian", "awp",  "awp-fgsm", "awp-fgsm-rs", "awp-pgd", "awp-trades", "awp-mart"};
+  return {"none", "fgsm",      "fgsm-rs", "pgd",      "free",        "trades",  "mart",       "gaussian",
+          "ibp",  "crown-ibp", "awp",     "awp-fgsm", "awp-fgsm-rs", "awp-pgd", "awp-trades", "awp-mart"};
 }
 
 /// The defence of that name against `threat`:
@@ -54,6 +55,8 @@ inline std::vector<std::string_view> defense_names() {
 ///   free      8 replays of each minibatch (Shafahi et al. 2019)
 ///   trades    beta 6, 10 steps of epsilon/4 (Zhang et al. 2019)
 ///   mart      beta 6, 10 steps of epsilon/4 (Wang et al. 2020)
+///   ibp       interval bound propagation (Gowal et al. 2019), Linf only
+///   crown-ibp the same with linear bounds (Zhang et al. 2020)
 ///   awp-...   with weights perturbed by gamma 0.01, 0.005 around trades after 10 epochs (Wu et al. 2020)
 /// ValueError lists the names there are.
 inline Defense make_defense(std::string_view name, const attack::Threat& threat, const DefenseOptions& options = {}) {
@@ -77,6 +80,10 @@ inline Defense make_defense(std::string_view name, const attack::Threat& threat,
   }
   if (name == "gaussian") {
     return {.strategy = std::make_shared<Standard>(), .gaussian_sigma = or_else(options.gaussian_sigma, 0.25)};
+  }
+  if (name == "ibp" || name == "crown-ibp") {
+    return {.strategy = std::make_shared<Ibp>(threat, IbpOptions{.crown = name == "crown-ibp"}),
+            .gaussian_sigma = options.gaussian_sigma};
   }
   Defense out{.strategy = nullptr, .gaussian_sigma = options.gaussian_sigma};
   if (name == "fgsm") {
