@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// `pavise certify`: randomized smoothing, one certificate an image.
+// `pavise certify`: randomized smoothing or bound propagation, one certificate an image.
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
@@ -10,7 +10,9 @@
 #include <utility>
 #include <vector>
 
+#include "certify.hpp"
 #include "pavise/certify/certificate_file.hpp"
+#include "pavise/certify/propagation/certificate.hpp"
 #include "pavise/data/augment.hpp"
 #include "pavise/data/catalog.hpp"
 #include "pavise/io/file.hpp"
@@ -20,38 +22,6 @@
 
 namespace pavise::program {
 namespace {
-
-struct CertifyOptions : Shared {
-  std::vector<std::string> model_files;
-  std::string noise = "gaussian";
-  std::string scale;
-  std::string method;
-  std::string radii;
-  std::int64_t count = 500;
-  std::int64_t skip = 1;
-  std::string shard;
-  std::string out = "certificates.jsonl";
-  std::vector<std::string> merge;
-  std::string json;
-  certify::Options certify;
-};
-
-/// Every so many images of the first `count`, and of these every n-th from the i-th on for a shard i/n.
-std::vector<std::int64_t> positions(const CertifyOptions& o, std::int64_t available) {
-  long long shard = 1;
-  long long shards = 1;
-  char end = 0;
-  require(o.shard.empty() || (std::sscanf(o.shard.c_str(), "%lld/%lld%c", &shard, &shards, &end) == 2 && shards >= 1 &&
-                              shard >= 1 && shard <= shards),
-          "--shard ", o.shard, ", expected i/n with i from 1 to n");
-  require(o.count >= 1, "--count ", o.count, ", expected 1 or more");
-  require(o.skip >= 1, "--skip ", o.skip, ", expected 1 or more");
-  std::vector<std::int64_t> out;
-  for (std::int64_t i = shard - 1; i * o.skip < std::min(o.count, available); i += shards) {
-    out.push_back(i * o.skip);
-  }
-  return out;
-}
 
 /// An image of the right class whose votes are the most divided, its first noisy samples, and all its votes: for the
 /// report.
@@ -84,12 +54,29 @@ nlohmann::json noise_cloud(const std::vector<certify::Certificate>& all, const a
 
 void run_merge(const CertifyOptions& o) {
   prepare_output(o.out);
+  if (certify::file_kind(o.merge.front()) == certify::PropagationCertificate::kKind) {
+    io::write_atomically(o.out, certify::merge_certificates<certify::PropagationCertificate>(o.merge));
+    print_propagation(o.out);
+    return;
+  }
   io::write_atomically(o.out, certify::merge_certificates(o.merge));
   std::vector<certify::Certificate> all;
   for (auto& line : certify::read_certificates(o.out)) {
     all.push_back(std::move(line.certificate));
   }
   print_certified(all);
+}
+
+/// Refuses options that were given (`given`) and are those of another method.
+template <class Given>
+void check_options(const CertifyOptions& o, const Given& given) {
+  const bool bounds = certify::is_propagation(o.method);
+  for (const char* name : {"--sigma", "--noise", "--radius", "--n0", "--n", "--alpha", "--reserve", "--give-up"}) {
+    require(!bounds || !given(name), name, " does not go with --method ", o.method);
+  }
+  for (const char* name : {"--norm", "--eps", "--search"}) {
+    require(bounds || !given(name), name, " goes with --method ibp or crown");
+  }
 }
 
 void run_certify(CertifyOptions o) {
@@ -99,6 +86,14 @@ void run_certify(CertifyOptions o) {
     return;
   }
   require(!o.model_files.empty(), "--model-file is needed, unless files are merged");
+  if (!o.json.empty()) {
+    prepare_output(o.json);
+  }
+  if (certify::is_propagation(o.method)) {
+    prepare_output(o.out);
+    run_propagation(o);
+    return;
+  }
   require(!o.scale.empty(), "--sigma is needed: the scale of the noise in units of the pixels");
   o.certify.noise = {certify::parse_noise(o.noise), parse_radius(o.scale)};
   o.certify.seed = o.seed;
@@ -107,12 +102,9 @@ void run_certify(CertifyOptions o) {
     o.certify.radii = parse_radii(o.radii);
   }
   prepare_output(o.out);
-  if (!o.json.empty()) {
-    prepare_output(o.json);
-  }
   const data::Dataset test = data::load(o.data).test;
   const Base models(o.model_files, test);
-  const data::Dataset images = test.subset(positions(o, test.size()));
+  const data::Dataset images = test.subset(o.positions(test.size()));
   const certify::Sampler sampler(o.certify.noise);
   const attack::Classifier base = models.classifier();
   const certify::Plan plan = certify::make_plan(o.certify, base, sampler);
@@ -162,9 +154,7 @@ void run_certify(CertifyOptions o) {
     json["data_note"] = o.data_note;
     json["model"] = base.name();
     json["model_file"] = join(o.model_files);
-    const auto& recipe = models.files.front().recipe;
-    const auto trained = recipe.find("label");
-    json["label"] = !o.label.empty() || trained == recipe.end() ? o.label : trained->second;
+    json["label"] = o.label_of(models.files.front());
     json["noise"] = o.noise;
     json["scale"] = o.certify.noise.scale;
     json["norm"] = std::string(o.certify.noise.norm());
@@ -185,12 +175,30 @@ void run_certify(CertifyOptions o) {
 
 }  // namespace
 
+std::vector<std::int64_t> CertifyOptions::positions(std::int64_t available) const {
+  long long from = 1;
+  long long shards = 1;
+  char end = 0;
+  require(shard.empty() || (std::sscanf(shard.c_str(), "%lld/%lld%c", &from, &shards, &end) == 2 && shards >= 1 &&
+                            from >= 1 && from <= shards),
+          "--shard ", shard, ", expected i/n with i from 1 to n");
+  require(count >= 1, "--count ", count, ", expected 1 or more");
+  require(skip >= 1, "--skip ", skip, ", expected 1 or more");
+  std::vector<std::int64_t> out;
+  for (std::int64_t i = from - 1; i * skip < std::min(count, available); i += shards) {
+    out.push_back(i * skip);
+  }
+  return out;
+}
+
 void add_certify(CLI::App& app, const std::string& command) {
   auto o = std::make_shared<CertifyOptions>();
   o->command = command;
   certify::Options& c = o->certify;
-  auto* sub = app.add_subcommand(
-      "certify", "Randomized smoothing: certificates that no image within a radius is classified otherwise");
+  auto* sub = app.add_subcommand("certify",
+                                 "Certificates that no image within a radius is classified otherwise: by randomized "
+                                 "smoothing, or by bounds of the "
+                                 "network's values");
   sub->add_option("--model-file", o->model_files,
                   "The model, as `pavise train` wrote it (best: --defense gaussian); several are an ensemble");
   o->add_to(*sub);
@@ -202,8 +210,16 @@ void add_certify(CLI::App& app, const std::string& command) {
          "in floats, as usual, and nothing is proved")
       ->capture_default_str();
   auto* method = sub->add_option("--method", o->method,
-                                 "sequential (default): stops as soon as the evidence suffices; fixed: n samples, as "
-                                 "published");
+                                 "Smoothing: sequential (default), which stops as soon as the evidence suffices, or "
+                                 "fixed, n samples, as published. Bounds: ibp (intervals) or crown (linear bounds)");
+  sub->add_option("--norm", o->norm, "Bounds: linf, l2 or l1")->capture_default_str();
+  sub->add_option("--eps", o->eps, "Bounds: radius in pixels of [0,1], a number or a fraction such as 8/255")
+      ->capture_default_str();
+  sub->add_option(
+         "--search", o->search,
+         "Bounds: halvings of the interval in which the largest certified radius is looked for, up to --eps (0: "
+         "that radius alone)")
+      ->capture_default_str();
   sub->add_option("--radius,--radii", o->radii,
                   "One radius, or several in increasing order, separated by commas: sampling stops when they are "
                   "certified or out of reach. Default: as large a radius as n samples give");
@@ -220,7 +236,10 @@ void add_certify(CLI::App& app, const std::string& command) {
   sub->add_option("--out", o->out, "Certificates as JSON lines; run again after a stop, it goes on where it was")
       ->capture_default_str();
   sub->add_option("--json", o->json, "Write the record here; - for standard output");
-  sub->callback([o] { run_certify(*o); });
+  sub->callback([o, sub] {
+    check_options(*o, [sub](const char* name) { return sub->count(name) > 0; });
+    run_certify(*o);
+  });
 }
 
 }  // namespace pavise::program

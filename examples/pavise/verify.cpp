@@ -9,7 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "certify.hpp"
 #include "pavise/certify/certificate_file.hpp"
+#include "pavise/certify/propagation/certificate.hpp"
 #include "pavise/certify/verify.hpp"
 #include "pavise/data/catalog.hpp"
 #include "pavise/report/progress.hpp"
@@ -28,6 +30,10 @@ struct VerifyOptions : Shared {
 void run_verify(const VerifyOptions& o) {
   o.apply();
   require(o.count >= 0, "--count ", o.count, ", expected 0 (all) or more");
+  if (certify::file_kind(o.file) == certify::PropagationCertificate::kKind) {
+    verify_propagation(o, o.file, o.model_files, o.count);
+    return;
+  }
   std::vector<certify::Certificate> all;
   for (auto& line : certify::read_certificates(o.file)) {
     all.push_back(std::move(line.certificate));
@@ -80,10 +86,11 @@ void run_verify(const VerifyOptions& o) {
 void add_verify(CLI::App& app) {
   auto o = std::make_shared<VerifyOptions>();
   auto* sub = app.add_subcommand(
-      "verify", "Checks certificates: recomputes every bound, and with the model draws the noise again");
+      "verify",
+      "Checks certificates: recomputes every bound; with the model draws the noise, or computes the bounds, again");
   sub->add_option("file", o->file, "Certificates, as `pavise certify` wrote them")->required();
   sub->add_option("--model-file", o->model_files,
-                  "The model (or models, in the same order): its votes are counted again");
+                  "The model (or models, in the same order): its votes are counted, or its values bounded, again");
   sub->add_option("--count", o->count, "Only so many certificates with the model (0: all)")->capture_default_str();
   o->add_to(*sub);
   sub->callback([o] { run_verify(*o); });

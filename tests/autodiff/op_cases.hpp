@@ -63,6 +63,21 @@ inline Case linear_case(std::string name, Shape in, std::int64_t rows, bool bias
       [=](const Operation& o) { return reference::linear(o.x[0], o.p[0], bias ? o.p[1] : Values{}, rows, relu); });
 }
 
+/// The transpose of a fully connected layer of weight (rows, columns).
+inline Case linear_transpose_case(std::string name, std::int64_t rows, std::int64_t columns) {
+  return make(
+      std::move(name), {{{rows}}}, {{{rows, columns}}}, [](auto& o) { return linear_transpose(o.x[0], o.p[0]); },
+      [=](const Operation& o) {
+        Values turned;
+        for (std::int64_t c = 0; c < columns; ++c) {
+          for (std::int64_t r = 0; r < rows; ++r) {
+            turned.push_back(o.p[0][static_cast<std::size_t>(r * columns + c)]);
+          }
+        }
+        return reference::linear(o.x[0], turned, {}, columns, false);
+      });
+}
+
 inline std::vector<Case> linear_cases() {
   return {
       conv_case("conv2d 1x1", {5, 4, 3}, {7, 5, 1, 1}, {}),
@@ -104,6 +119,9 @@ inline std::vector<Case> linear_cases() {
       linear_case("linear to nothing", {5}, 0),
       linear_case("linear of nothing", {0, 3}, 4),
       linear_case("linear many", {131}, 97).within(1e-5),
+      linear_transpose_case("linear_transpose", 11, 37),
+      linear_transpose_case("linear_transpose 1 to 1", 1, 1),
+      linear_transpose_case("linear_transpose many", 97, 131).within(1e-5),
   };
 }
 

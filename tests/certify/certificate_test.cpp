@@ -63,10 +63,10 @@ TEST_CASE("certificates: there and back, and what they claim is recomputed") {
   pc::Verifier verifier;
   for (const auto& c : run.certificates()) {
     const std::string line = pc::to_line(c);
-    const auto back = pc::parse_certificate(line);
+    const auto back = pc::parse_line<pc::Certificate>(line);
     CHECK(pc::to_line(back) == line);
     CHECK(back.result == c.result);
-    CHECK(back.same_run(c));
+    CHECK(pc::same_run(back, c));
     verifier.bounds(back);
   }
   verifier.replay(run.certificates(), run.base, run.model, run.images);
@@ -108,21 +108,21 @@ TEST_CASE("certificates: a change of any field is found, and named") {
     INFO(name);
     auto edited = json;
     edited[name] = changed(name, value);
-    CHECK(named([&] { pc::parse_certificate(edited.dump()); }) == name);
+    CHECK(named([&] { pc::parse_line<pc::Certificate>(edited.dump()); }) == name);
     edited = json;
     edited.erase(name);
-    CHECK(named([&] { pc::parse_certificate(edited.dump()); }) == name);
+    CHECK(named([&] { pc::parse_line<pc::Certificate>(edited.dump()); }) == name);
     edited = json;
     edited[name] = ordered_json::object();
-    CHECK(named([&] { pc::parse_certificate(edited.dump()); }) == name);
+    CHECK(named([&] { pc::parse_line<pc::Certificate>(edited.dump()); }) == name);
     ++fields;
   }
   CHECK(fields == 31);
   auto edited = json;
   edited["more"] = 1;
-  CHECK(named([&] { pc::parse_certificate(edited.dump()); }) == "more");
-  CHECK(named([&] { pc::parse_certificate("[1]"); }) == "line");
-  CHECK(named([&] { pc::parse_certificate("{"); }) == "line");
+  CHECK(named([&] { pc::parse_line<pc::Certificate>(edited.dump()); }) == "more");
+  CHECK(named([&] { pc::parse_line<pc::Certificate>("[1]"); }) == "line");
+  CHECK(named([&] { pc::parse_line<pc::Certificate>("{"); }) == "line");
 }
 
 TEST_CASE("certificates: who makes the digest anew is found out by recomputing and redrawing") {
@@ -133,7 +133,7 @@ TEST_CASE("certificates: who makes the digest anew is found out by recomputing a
   const auto bounds = [&](auto edit) {
     pc::Certificate c = all.front();
     edit(c);
-    const auto back = pc::parse_certificate(pc::to_line(c));
+    const auto back = pc::parse_line<pc::Certificate>(pc::to_line(c));
     return named([&] { verifier.bounds(back); });
   };
   CHECK(bounds([](pc::Certificate&) {}).empty());

@@ -92,4 +92,62 @@ TEST_CASE("program: certify, killed and in shards, and verify") {
   }
 }
 
+TEST_CASE("program: certify by bounds, in shards, and verify") {
+  if (!there()) {
+    return;
+  }
+  const Scratch scratch;
+  const std::string file = scratch / "m.safetensors";
+  const std::string model = " --model-file " + file + " --data drawn-digits ";
+  REQUIRE(run(kTrain + "--model mlp --defense ibp --eps 0.05 --out " + file).status == 0);
+  for (const std::string method : {"ibp", "crown"}) {
+    const std::string certify = "certify --quiet --method " + method + " --eps 0.05 --count 12" + model;
+    const std::string whole = scratch / (method + ".jsonl");
+    const Outcome out = run(certify + "--json " + (scratch / (method + ".json")) + " --out " + whole);
+    INFO(out.text);
+    REQUIRE(out.status == 0);
+    CHECK(out.text.find("certified") != std::string::npos);
+    const auto record = nlohmann::json::parse(contents(scratch / (method + ".json")));
+    CHECK(record["kind"] == "bounds");
+    CHECK(record["certified"]["total"] == 12);
+    CHECK(record["certified"]["correct"] <= record["clean"]["correct"]);
+    for (const char* shard : {"1", "2"}) {
+      REQUIRE(run(certify + "--threads 1 --shard " + shard + "/2 --out " + (scratch / (method + shard))).status == 0);
+    }
+    REQUIRE(run("certify --out " + (scratch / "merged.jsonl") + " --merge " + (scratch / (method + "2")) + " " +
+                (scratch / (method + "1")))
+                .status == 0);
+    CHECK(contents(scratch / "merged.jsonl") == contents(whole));
+    CHECK(run("verify " + whole).text.find("12 certificates: each claim follows") != std::string::npos);
+    const Outcome again = run("verify --quiet " + whole + model);
+    CHECK(again.status == 0);
+    CHECK(again.text.find("12 certificates: bounds computed again, every bit is the same") != std::string::npos);
+    CHECK(run("certify --quiet --method " + method + " --eps 0.04 --count 12 --out " + whole + model)
+              .text.find("of another run") != std::string::npos);
+    std::string text = contents(whole);
+    text.replace(text.find("\"verified\":"), 16, "\"verified\":maybe");
+    std::ofstream(whole) << text;
+    CHECK(run("verify " + whole).status != 0);
+  }
+  REQUIRE(run("report --in " + scratch.path.string() + " --out " + (scratch / "report")).status == 0);
+  CHECK(contents(scratch / "report/index.html").find("id=\"bounds\"") != std::string::npos);
+  const Outcome search = run("certify --quiet --method crown --norm l2 --eps 0.5 --search 5 --count 3 --out " +
+                             (scratch / "search.jsonl") + model);
+  CHECK(search.status == 0);
+  CHECK(search.text.find("average radius") != std::string::npos);
+  for (const auto& [arguments, words] :
+       {std::pair<std::string, std::string>{"--method crown --sigma 0.5", "--sigma does not go with --method crown"},
+        {"--method ibp --alpha 0.1", "--alpha does not go with --method ibp"},
+        {"--sigma 0.5 --eps 0.1", "--eps goes with --method ibp or crown"},
+        {"--method ibp --eps 8", "exceeds the pixel box"},
+        {"--method ibp --norm l3", "unknown norm l3"},
+        {"--method crown --search -1", "-1 steps"},
+        {"--method crown --model-file " + file, "2 files, expected one"}}) {
+    const Outcome refused = run("certify " + arguments + model + "--out " + (scratch / "refused.jsonl"));
+    INFO(arguments, ": ", refused.text);
+    CHECK(refused.status != 0);
+    CHECK(refused.text.find(words) != std::string::npos);
+  }
+}
+
 }  // namespace

@@ -110,4 +110,27 @@ TEST_CASE("report: what is wrong in a record of certificates is named") {
   CHECK_THROWS_WITH_AS(render_report({record}), doctest::Contains("certified"), pv::ValueError);
 }
 
+TEST_CASE("report: certificates by bounds are a table") {
+  Json record = pavise_test::origin("verified <model>", "ibp");
+  record["kind"] = "bounds";
+  record["command"] = "pavise certify --method crown";
+  record["method"] = "crown";
+  record["norm"] = "linf";
+  record["epsilon"] = 0.1;
+  record["search"] = 0;
+  record["average_radius"] = 0.0871;
+  record["clean"] = pavise_test::count(98, 100);
+  record["certified"] = pavise_test::count(87, 100);
+  const auto page = render_report({record});
+  CHECK(contains(page, "id=\"bounds\""));
+  CHECK(contains(page, "verified &lt;model&gt;"));
+  CHECK(contains(page, "crown, linf 0.1"));
+  CHECK(contains(page, "87"));
+  CHECK_FALSE(contains(page, "0.0871"));  // an average of radii that nobody looked for
+  record["search"] = 10;
+  CHECK(contains(render_report({record}), "0.0871"));
+  record.erase("certified");
+  CHECK_THROWS_AS(render_report({record}), pavise::ValueError);
+}
+
 }  // namespace

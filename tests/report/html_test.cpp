@@ -324,7 +324,7 @@ TEST_CASE("report: a missing or wrong field is named with its file") {
   CHECK(refusal(0, [](Json& r) { r.erase("kind"); }) == "runs/x.json: field kind: missing");
   CHECK(refusal(0, [](Json& r) { r["kind"] = "certificate"; }) ==
         "runs/x.json: field kind: got \"certificate\", expected \"training\", \"attack\", \"evaluation\", "
-        "\"distillation\", \"filters\", \"detection\" or \"certification\"");
+        "\"distillation\", \"filters\", \"detection\", \"certification\" or \"bounds\"");
   CHECK(refusal(0, [](Json& r) { r.erase("command"); }) == "runs/x.json: field command: missing");
   CHECK(refusal(0, [](Json& r) { r["history"] = 3; }) ==
         "runs/x.json: field history: expected an array, got a value of type number");

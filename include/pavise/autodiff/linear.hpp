@@ -205,17 +205,17 @@ void add_conv_weight_gradient(Tape<T>& tape, const ConvGeometry& g, const T* x, 
   tape.arena().rewind(mark);
 }
 
-/// dw += dy x^T over all images, for a fully connected layer.
+/// dw (rows, columns) += dy x^T over all images, for a fully connected layer.
 template <class T>
-void add_matrix_weight_gradient(Tape<T>& tape, Var<T> x, const T* dy, std::int64_t rows, T* dw) {
+void add_matrix_weight_gradient(Tape<T>& tape, const T* x, std::int64_t columns, const T* dy, std::int64_t rows,
+                                T* dw) {
   const auto mark = tape.arena().mark();
-  const std::int64_t columns = x.size();
   const std::int64_t tiles = (columns + 15) / 16;
   const std::int64_t scratch_size = tape.groups() * 256;
   T* scratch = tape.arena().template allocate<T>(static_cast<std::size_t>(tiles * scratch_size));
   parallel_for(tiles, [&](std::int64_t tile) {
     kernels::run([&](auto isa) {
-      matrix_gradient<T>(isa, dy, x.data(), tape.groups(), rows, columns, tile, scratch + tile * scratch_size, dw);
+      matrix_gradient<T>(isa, dy, x, tape.groups(), rows, columns, tile, scratch + tile * scratch_size, dw);
     });
   });
   tape.arena().rewind(mark);
@@ -250,6 +250,18 @@ inline void check_options(const char* name, const ConvOptions& o) {
           ": expected stride, dilation, groups >= 1 and padding >= 0");
 }
 
+/// A fully connected layer of weight (O,I) as a convolution of one point.
+inline ConvGeometry matrix_geometry(const Shape& weight) {
+  return {.in_channels = weight[1],
+          .in_height = 1,
+          .in_width = 1,
+          .out_channels = weight[0],
+          .kernel_height = 1,
+          .kernel_width = 1,
+          .out_height = 1,
+          .out_width = 1};
+}
+
 inline void check_addressable(const char* name, const ConvGeometry& g) {
   constexpr std::int64_t kLimit = std::int64_t{1} << 31;
   require<ShapeError>(
@@ -257,8 +269,8 @@ inline void check_addressable(const char* name, const ConvGeometry& g) {
       ": an image of more than 2^31 elements");
 }
 
-/// The operation itself: y = operator(x) + bias, and its backward pass. `transposed`: the operator is the convolution's
-/// derivative, so its own derivative is the convolution.
+/// The operation itself: y = operator(x) + bias, and its backward pass. `transposed`: the operator is the derivative of
+/// the convolution or fully connected layer, so its own derivative is that layer.
 template <class T>
 Var<T> linear_map(const char* name, Var<T> x, Var<T> weight, Var<T> bias, const ConvGeometry& geometry, Shape shape,
                   bool matrix, bool relu, bool transposed = false) {
@@ -276,8 +288,10 @@ Var<T> linear_map(const char* name, Var<T> x, Var<T> weight, Var<T> bias, const 
     }
     if (t.needs_gradient(weight)) {
       T* dw = t.target(weight).data;
-      if (matrix) {
-        add_matrix_weight_gradient(t, x, dy, y.size(), dw);
+      if (matrix && transposed) {
+        add_matrix_weight_gradient(t, dy, y.size(), x.data(), x.size(), dw);
+      } else if (matrix) {
+        add_matrix_weight_gradient(t, x.data(), x.size(), dy, y.size(), dw);
       } else {
         add_conv_weight_gradient(t, geometry, transposed ? dy : x.data(), transposed ? x.data() : dy, dw);
       }
@@ -333,15 +347,19 @@ Var<T> linear(Var<T> x, Var<T> weight, Var<T> bias, bool relu = false) {
   detail::check_weight("linear", weight, 2, bias, w.rank() > 0 ? w[0] : 0);
   require<ShapeError>(!x.shared() && x.size() == w[1], "linear: weight ", w, " expects ", w[1], " inputs, got ",
                       x.shape());
-  const kernels::ConvGeometry geometry{.in_channels = w[1],
-                                       .in_height = 1,
-                                       .in_width = 1,
-                                       .out_channels = w[0],
-                                       .kernel_height = 1,
-                                       .kernel_width = 1,
-                                       .out_height = 1,
-                                       .out_width = 1};
-  return detail::linear_map("linear", x, weight, bias, geometry, Shape{w[0]}, true, relu);
+  return detail::linear_map("linear", x, weight, bias, detail::matrix_geometry(w), Shape{w[0]}, true, relu);
+}
+
+/// The derivative of `linear` with respect to its input, as a forward operation: y[i] = sum over o of weight[o][i] *
+/// x[o]. x: any shape with O elements; weight: parameter (O,I). Returns (I).
+template <class T>
+Var<T> linear_transpose(Var<T> x, Var<T> weight) {
+  const Shape& w = weight.shape();
+  detail::check_weight("linear_transpose", weight, 2, Var<T>{}, 0);
+  require<ShapeError>(!x.shared() && x.size() == w[0], "linear_transpose: weight ", w, " expects ", w[0],
+                      " inputs, got ", x.shape());
+  return detail::linear_map("linear_transpose", x, weight, Var<T>{}, detail::matrix_geometry(w), Shape{w[1]}, true,
+                            false, true);
 }
 
 /// Transposed convolution, as torch.nn.functional.conv_transpose2d: the derivative of conv2d with respect to its input,

@@ -20,9 +20,10 @@
 
 namespace pavise::certify {
 
-/// A certificate and the line that it stands in.
+/// A certificate of kind C and the line that it stands in.
+template <class C>
 struct CertificateLine {
-  Certificate certificate;
+  C certificate;
   std::string text;
 };
 
@@ -45,9 +46,10 @@ inline std::vector<std::string> complete_lines(const std::string& path, std::uin
   return lines;
 }
 
-inline CertificateLine read_line(const std::string& path, std::size_t number, std::string text) {
+template <class C>
+CertificateLine<C> read_line(const std::string& path, std::size_t number, std::string text) {
   try {
-    Certificate c = parse_certificate(text);
+    C c = parse_line<C>(text);
     return {std::move(c), std::move(text)};
   } catch (const CertificateError& e) {
     throw CertificateError(e.field, concat(path, ": line ", number, ": ", std::string_view(e.what())));
@@ -56,13 +58,22 @@ inline CertificateLine read_line(const std::string& path, std::size_t number, st
 
 }  // namespace detail
 
-/// The certificates of a file. Throws IoError where it cannot be read or ends within a line, CertificateError, naming
-/// the field, for a line that was changed.
-inline std::vector<CertificateLine> read_certificates(const std::string& path) {
+/// The kind that the first line of a file says it is of, or "" where it says none. Throws IoError where the file cannot
+/// be read.
+inline std::string file_kind(const std::string& path) {
   std::uint64_t bytes = 0;
-  std::vector<CertificateLine> out;
+  const auto lines = detail::complete_lines(path, bytes);
+  return lines.empty() ? "" : kind_of(lines.front());
+}
+
+/// The certificates of a file, of kind C. Throws IoError where it cannot be read or ends within a line,
+/// CertificateError, naming the field, for a line that was changed.
+template <class C = Certificate>
+std::vector<CertificateLine<C>> read_certificates(const std::string& path) {
+  std::uint64_t bytes = 0;
+  std::vector<CertificateLine<C>> out;
   for (auto& line : detail::complete_lines(path, bytes)) {
-    out.push_back(detail::read_line(path, out.size() + 1, std::move(line)));
+    out.push_back(detail::read_line<C>(path, out.size() + 1, std::move(line)));
   }
   const auto size = io::read_file(path).size();
   io::require_at(bytes == size, path, bytes,
@@ -72,11 +83,12 @@ inline std::vector<CertificateLine> read_certificates(const std::string& path) {
 
 /// The lines of several files, in the order of the images: shards of a run become the file of the whole run. Throws
 /// ValueError for files of different runs, or for an image that occurs twice.
-inline std::string merge_certificates(const std::vector<std::string>& paths) {
-  std::map<std::int64_t, CertificateLine> all;
+template <class C = Certificate>
+std::string merge_certificates(const std::vector<std::string>& paths) {
+  std::map<std::int64_t, CertificateLine<C>> all;
   for (const auto& path : paths) {
-    for (auto& line : read_certificates(path)) {
-      require(all.empty() || line.certificate.same_run(all.begin()->second.certificate), path, ": image ",
+    for (auto& line : read_certificates<C>(path)) {
+      require(all.empty() || same_run(line.certificate, all.begin()->second.certificate), path, ": image ",
               line.certificate.index, " is of another run than image ", all.empty() ? 0 : all.begin()->first);
       const std::int64_t index = line.certificate.index;
       require(all.emplace(index, std::move(line)).second, path, ": image ", index, " occurs twice");
@@ -89,20 +101,21 @@ inline std::string merge_certificates(const std::vector<std::string>& paths) {
   return out;
 }
 
-/// Appends certificates to a file, behind those that are there.
-class CertificateWriter {
+/// Appends certificates of kind C to a file, behind those that are there.
+template <class C>
+class BasicCertificateWriter {
  public:
   /// Opens the file, or makes it. `expected`: the certificates of the run, in order, without their results: those in the
   /// file must be the first of them. Throws CertificateError, naming field and line, where one was changed; ValueError
   /// where the file is of another run; IoError where it cannot be written.
-  CertificateWriter(const std::string& path, std::span<const Certificate> expected)
+  BasicCertificateWriter(const std::string& path, std::span<const C> expected)
       : path_(path), file_(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666)) {
     require<IoError>(file_.get() >= 0, path, ": cannot be written: ", io::detail::reason());
     std::uint64_t bytes = 0;
     for (auto& text : detail::complete_lines(path, bytes)) {
-      auto line = detail::read_line(path, found_.size() + 1, std::move(text));
+      auto line = detail::read_line<C>(path, found_.size() + 1, std::move(text));
       const std::size_t i = found_.size();
-      const bool same = i < expected.size() && line.certificate.same_run(expected[i]) &&
+      const bool same = i < expected.size() && same_run(line.certificate, expected[i]) &&
                         line.certificate.index == expected[i].index && line.certificate.image == expected[i].image &&
                         line.certificate.label == expected[i].label;
       require(same, path, ": line ", i + 1,
@@ -114,10 +127,10 @@ class CertificateWriter {
   }
 
   /// Those that were there.
-  const std::vector<Certificate>& found() const { return found_; }
+  const std::vector<C>& found() const { return found_; }
 
   /// Writes a certificate through to the disk's cache; a crash may cost its line, never an earlier one.
-  void append(const Certificate& certificate) {
+  void append(const C& certificate) {
     const std::string line = to_line(certificate) + "\n";
     io::detail::write_all(file_.get(), std::as_bytes(std::span(line.data(), line.size())), path_);
   }
@@ -125,7 +138,9 @@ class CertificateWriter {
  private:
   std::string path_;
   io::detail::Descriptor file_;
-  std::vector<Certificate> found_;
+  std::vector<C> found_;
 };
+
+using CertificateWriter = BasicCertificateWriter<Certificate>;
 
 }  // namespace pavise::certify

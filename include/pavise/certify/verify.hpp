@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "pavise/certify/certificate.hpp"
+#include "pavise/certify/certificate_image.hpp"
 
 namespace pavise::certify {
 
@@ -79,21 +80,11 @@ class Verifier {
     }
     std::vector<std::int64_t> positions;
     for (const auto& c : certificates) {
-      require_field(c.same_run(certificates.front()), "run", "image ", c.index, " is of another run than image ",
+      require_field(same_run(c, certificates.front()), "run", "image ", c.index, " is of another run than image ",
                     certificates.front().index);
-      require_field(c.model == model, "model", "made with model ", c.model, ", this one is ", model);
-      require_field(c.version == kVersion, "version", "made by version ", c.version, ", this is ", kVersion);
-      require_field(c.shape == images.image_shape(), "shape", "got ", c.shape, ", the images have ",
-                    images.image_shape());
+      positions.push_back(checked_position(c, model, images));
       require_field(c.result.votes.size() == static_cast<std::size_t>(base.classes()), "votes", c.result.votes.size(),
                     " classes, the model has ", base.classes());
-      const std::int64_t position = position_of(images, c.index);
-      require_field(position >= 0, "index", "the data set has no image ", c.index);
-      const std::string hash = image_hash(images.image_shape(), images.pixels(position));
-      require_field(c.image == hash, "image", "made for image ", c.image, ", image ", c.index, " is ", hash);
-      require_field(c.label == images.label(position), "label", "got ", c.label, ", image ", c.index, " has ",
-                    images.label(position));
-      positions.push_back(position);
     }
     const Sampler& noise = sampler(certificates.front());
     const Plan plan = make_plan(certificates.front().options, base, noise);
@@ -130,18 +121,6 @@ class Verifier {
       throw CertificateError("scale", e.what());
     }
   }
-  static std::int64_t position_of(const data::Dataset& images, std::int64_t index) {
-    if (index < images.size() && images.source_index(index) == index) {
-      return index;
-    }
-    for (std::int64_t i = 0; i < images.size(); ++i) {
-      if (images.source_index(i) == index) {
-        return i;
-      }
-    }
-    return -1;
-  }
-
   std::list<Sampler> samplers_;
 };
 

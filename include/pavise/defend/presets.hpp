@@ -14,6 +14,7 @@
 #include "pavise/defend/awp.hpp"
 #include "pavise/defend/fast.hpp"
 #include "pavise/defend/free.hpp"
+#include "pavise/defend/ibp.hpp"
 #include "pavise/defend/mart.hpp"
 #include "pavise/defend/smoothing.hpp"
 #include "pavise/defend/standard.hpp"
@@ -45,8 +46,9 @@ struct Defense {
 /// The names that make_defense knows; fgsm, fgsm-rs, pgd, trades and mart may have "awp-" in front of them, and "awp" is
 /// "awp-pgd".
 inline std::vector<std::string_view> defense_names() {
-  return {"none",  "fgsm",        "fgsm-rs",   "pgd", "free",     "trades",      "mart",    "gaussian",   "stability",
-          "macer", "consistency", "smoothadv", "awp", "awp-fgsm", "awp-fgsm-rs", "awp-pgd", "awp-trades", "awp-mart"};
+  return {"none",     "fgsm",      "fgsm-rs",     "pgd",         "free",       "trades",  "mart",
+          "gaussian", "stability", "macer",       "consistency", "smoothadv",  "ibp",     "crown-ibp",
+          "awp",      "awp-fgsm",  "awp-fgsm-rs", "awp-pgd",     "awp-trades", "awp-mart"};
 }
 
 /// The defence of that name against `threat`:
@@ -59,6 +61,8 @@ inline std::vector<std::string_view> defense_names() {
 ///   free      8 replays of each minibatch (Shafahi et al. 2019)
 ///   trades    beta 6, 10 steps of epsilon/4 (Zhang et al. 2019)
 ///   mart      beta 6, 10 steps of epsilon/4 (Wang et al. 2020)
+///   ibp       interval bound propagation (Gowal et al. 2019), Linf only
+///   crown-ibp the same with linear bounds (Zhang et al. 2020)
 ///   awp-...   with weights perturbed by gamma 0.01, 0.005 around trades after 10 epochs (Wu et al. 2020)
 /// ValueError lists the names there are.
 inline Defense make_defense(std::string_view name, const attack::Threat& threat, const DefenseOptions& options = {}) {
@@ -99,6 +103,10 @@ inline Defense make_defense(std::string_view name, const attack::Threat& threat,
     const std::int64_t warmup = options.warmup_epochs >= 0 ? options.warmup_epochs : 10;
     return {std::make_shared<SmoothAdv>(
         threat, SmoothAdvOptions{.noise = noise(2), .steps = or_else(options.steps, 10), .warmup_epochs = warmup})};
+  }
+  if (name == "ibp" || name == "crown-ibp") {
+    return {.strategy = std::make_shared<Ibp>(threat, IbpOptions{.crown = name == "crown-ibp"}),
+            .gaussian_sigma = options.gaussian_sigma};
   }
   Defense out{.strategy = nullptr, .gaussian_sigma = options.gaussian_sigma};
   if (name == "fgsm") {

@@ -45,7 +45,8 @@ struct Step {
   std::vector<std::int32_t>& predictions;
   std::uint64_t seed = 0;
   std::int64_t epoch = 0;
-  std::int64_t update = 0;  ///< updates so far: keys the random numbers of this one
+  std::int64_t update = 0;   ///< updates so far: keys the random numbers of this one
+  std::int64_t updates = 0;  ///< of the whole run
   double label_smoothing = 0;
 
   attack::Seed attack_seed() const { return {.seed = seed, .iteration = static_cast<std::uint32_t>(update)}; }

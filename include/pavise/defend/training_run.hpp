@@ -47,11 +47,11 @@ class TrainingRun : public Inspection {
               " classes, data set ", set->name(), " has ", set->classes());
     }
     batches_ = (train.size() + loader_.batch_size - 1) / loader_.batch_size;
-    const std::int64_t updates = options.epochs * batches_ * strategy.replays();
-    require(updates < kMeasuring, "trainer: ", updates, " updates, expected less than ", kMeasuring);
-    rate_ = options.rates(updates);
+    updates_ = options.epochs * batches_ * strategy.replays();
+    require(updates_ < kMeasuring, "trainer: ", updates_, " updates, expected less than ", kMeasuring);
+    rate_ = options.rates(updates_);
     if (!options.checkpoint.empty()) {
-      configuration_ = configuration(updates);
+      configuration_ = configuration(updates_);
     }
     optimizer_ = optim::make_optimizer(options.optimizer, store_, options.optimizer_options);
     if (options.average_decay > 0) {
@@ -166,6 +166,7 @@ class TrainingRun : public Inspection {
               .predictions = predictions_,
               .seed = options_.seed,
               .epoch = epoch_,
+              .updates = updates_,
               .label_smoothing = options_.label_smoothing};
     for (std::int64_t replay = 0; replay < strategy_.replays(); ++replay) {
       step.update = update_;
@@ -406,6 +407,7 @@ class TrainingRun : public Inspection {
   attack::Passes passes_;
 
   std::int64_t batches_ = 0;
+  std::int64_t updates_ = 0;
   std::int64_t epoch_ = 0;
   std::int64_t batch_ = 0;
   std::int64_t update_ = 0;

@@ -19,6 +19,7 @@
 
 #include "pavise/core/error.hpp"
 #include "pavise/io/file.hpp"
+#include "pavise/report/bounds.hpp"
 #include "pavise/report/certification.hpp"
 #include "pavise/report/detection.hpp"
 #include "pavise/report/distillation.hpp"
@@ -44,6 +45,7 @@ inline std::vector<std::string> distinct(const Results& results, std::string Ori
   std::for_each(results.attacks.begin(), results.attacks.end(), add);
   std::for_each(results.distillation.begin(), results.distillation.end(), add);
   std::for_each(results.certification.begin(), results.certification.end(), add);
+  std::for_each(results.bounds.begin(), results.bounds.end(), add);
   std::for_each(results.detection.begin(), results.detection.end(), add);
   std::for_each(results.filters.begin(), results.filters.end(), add);
   return out;
@@ -379,7 +381,7 @@ inline std::string render_report(const std::vector<nlohmann::json>& records) {
       detail::filter_style(), "</style>\n</head>\n<body class=\"pv-colours\">\n", notes, "<h1>", escape(title),
       "</h1>\n", detail::summary_section(models, results), detail::accuracy_section(models, results),
       detail::evaluation_section(models, results), detail::charts_section(models, results),
-      detail::certification_section(results.certification, results.attacks),
+      detail::certification_section(results.certification, results.attacks), detail::bounds_section(results.bounds),
       detail::distillation_section(results.distillation), detail::filter_section(results.filters),
       detail::detection_section(results.detection), detail::gallery_section(models, results),
       detail::training_section(models), detail::reading_section(), detail::origins_section(models, results),

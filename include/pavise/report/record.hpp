@@ -18,6 +18,7 @@
 
 #include "pavise/core/error.hpp"
 #include "pavise/io/file.hpp"
+#include "pavise/report/bounds_record.hpp"
 #include "pavise/report/certification_record.hpp"
 #include "pavise/report/detection_record.hpp"
 #include "pavise/report/distillation_record.hpp"
@@ -151,11 +152,12 @@ struct Results {
   std::vector<DistillationRecord> distillation;
   std::vector<FilterRecord> filters;
   std::vector<CertificationRecord> certification;
+  std::vector<BoundsRecord> bounds;
   std::vector<DetectionRecord> detection;
 };
 
-/// Reads `records`, each an object of kind "training", "attack", "evaluation", "distillation", "filters", "detection"
-/// or "certification"; one of kind "detector" is no result and passed over. A record's "file", where it has one, names it
+/// Reads `records`, each an object of kind "training", "attack", "evaluation", "distillation", "filters", "detection",
+/// "certification" or "bounds"; one of kind "detector" is no result and passed over. A record's "file", where it has one, names it
 /// in messages. Throws ValueError that names the file and the field where one is missing or not what it should be.
 inline Results read_records(const std::vector<nlohmann::json>& records) {
   Results out;
@@ -181,10 +183,12 @@ inline Results read_records(const std::vector<nlohmann::json>& records) {
       out.detection.push_back(detail::read_detection(record));
     } else if (kind == "certification") {
       out.certification.push_back(detail::read_certification(record));
+    } else if (kind == "bounds") {
+      out.bounds.push_back(detail::read_bounds(record));
     } else if (kind != "detector") {  // which is no result
       record.at("kind").fail("got \"", kind,
                              "\", expected \"training\", \"attack\", \"evaluation\", \"distillation\", \"filters\", "
-                             "\"detection\" or \"certification\"");
+                             "\"detection\", \"certification\" or \"bounds\"");
     }
   }
   return out;

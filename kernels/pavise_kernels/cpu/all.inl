@@ -30,6 +30,7 @@
 #include "pavise_kernels/cpu/probe.inl"
 #include "pavise_kernels/cpu/resample.inl"
 #include "pavise_kernels/cpu/residual.inl"
+#include "pavise_kernels/cpu/row_bounds.inl"
 #include "pavise_kernels/cpu/soft_jpeg.inl"
 #include "pavise_kernels/cpu/thermometer.inl"
 #include "pavise_kernels/cpu/total_variation.inl"

@@ -35,6 +35,7 @@
 #include "pavise_kernels/cpu/lane_gather.hpp"
 #include "pavise_kernels/cpu/lane_keys.hpp"
 #include "pavise_kernels/cpu/nlm_plan.hpp"
+#include "pavise_kernels/cpu/row_bounds.hpp"
 #include "pavise_kernels/cpu/strided.hpp"
 #include "pavise_kernels/cpu/window.hpp"
 #include "pavise_kernels/cpu/winograd_plan.hpp"
