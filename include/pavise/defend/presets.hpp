@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -43,6 +44,36 @@ struct Defense {
   double gaussian_sigma = 0;
 };
 
+namespace detail {
+
+/// A value of 0 stands for the usual one.
+template <class T>
+T or_else(T value, std::type_identity_t<T> usual) {
+  return value > 0 ? value : usual;
+}
+
+/// One of the trainings for smoothing that see several draws of the noise.
+inline std::shared_ptr<Strategy> make_noisy_strategy(std::string_view name, const attack::Threat& threat,
+                                                     const DefenseOptions& options) {
+  const double sigma = or_else(options.gaussian_sigma, 0.25);
+  const auto noise = [&](std::int64_t draws) { return NoiseOptions{sigma, or_else(options.draws, draws)}; };
+  if (name == "stability") {
+    return std::make_shared<Stability>(StabilityOptions{.sigma = sigma, .lambda = or_else(options.beta, 2)});
+  }
+  if (name == "macer") {
+    return std::make_shared<Macer>(MacerOptions{.noise = noise(16), .lambda = or_else(options.beta, 12)});
+  }
+  if (name == "consistency") {
+    return std::make_shared<Consistency>(
+        ConsistencyOptions{.noise = noise(2), .lambda = or_else(options.beta, sigma < 0.5 ? 10 : 5)});
+  }
+  const std::int64_t warmup = options.warmup_epochs >= 0 ? options.warmup_epochs : 10;
+  return std::make_shared<SmoothAdv>(
+      threat, SmoothAdvOptions{.noise = noise(2), .steps = or_else(options.steps, 10), .warmup_epochs = warmup});
+}
+
+}  // namespace detail
+
 /// The names that make_defense knows; fgsm, fgsm-rs, pgd, trades and mart may have "awp-" in front of them, and "awp" is
 /// "awp-pgd".
 inline std::vector<std::string_view> defense_names() {
@@ -66,7 +97,7 @@ inline std::vector<std::string_view> defense_names() {
 ///   awp-...   with weights perturbed by gamma 0.01, 0.005 around trades after 10 epochs (Wu et al. 2020)
 /// ValueError lists the names there are.
 inline Defense make_defense(std::string_view name, const attack::Threat& threat, const DefenseOptions& options = {}) {
-  const auto or_else = [](auto value, auto usual) { return value > 0 ? value : static_cast<decltype(value)>(usual); };
+  using detail::or_else;
   bool known = false;
   for (const auto& other : defense_names()) {
     known = known || other == name;
@@ -87,22 +118,8 @@ inline Defense make_defense(std::string_view name, const attack::Threat& threat,
   if (name == "gaussian") {
     return {.strategy = std::make_shared<Standard>(), .gaussian_sigma = or_else(options.gaussian_sigma, 0.25)};
   }
-  const double sigma = or_else(options.gaussian_sigma, 0.25);
-  const auto noise = [&](std::int64_t draws) { return NoiseOptions{sigma, or_else(options.draws, draws)}; };
-  if (name == "stability") {
-    return {std::make_shared<Stability>(StabilityOptions{.sigma = sigma, .lambda = or_else(options.beta, 2.0)})};
-  }
-  if (name == "macer") {
-    return {std::make_shared<Macer>(MacerOptions{.noise = noise(16), .lambda = or_else(options.beta, 12.0)})};
-  }
-  if (name == "consistency") {
-    return {std::make_shared<Consistency>(
-        ConsistencyOptions{.noise = noise(2), .lambda = or_else(options.beta, sigma < 0.5 ? 10.0 : 5.0)})};
-  }
-  if (name == "smoothadv") {
-    const std::int64_t warmup = options.warmup_epochs >= 0 ? options.warmup_epochs : 10;
-    return {std::make_shared<SmoothAdv>(
-        threat, SmoothAdvOptions{.noise = noise(2), .steps = or_else(options.steps, 10), .warmup_epochs = warmup})};
+  if (name == "stability" || name == "macer" || name == "consistency" || name == "smoothadv") {
+    return {.strategy = detail::make_noisy_strategy(name, threat, options)};
   }
   if (name == "ibp" || name == "crown-ibp") {
     return {.strategy = std::make_shared<Ibp>(threat, IbpOptions{.crown = name == "crown-ibp"}),
