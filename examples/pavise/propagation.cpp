@@ -68,14 +68,6 @@ io::ModelFile load(const std::vector<std::string>& model_files, const data::Data
   return file;
 }
 
-std::optional<report::ProgressBar> progress_bar(const Shared& o, const char* what, std::int64_t images) {
-  std::optional<report::ProgressBar> bar;
-  if (!o.quiet) {
-    bar.emplace(what, images);
-  }
-  return bar;
-}
-
 }  // namespace
 
 void print_propagation(const std::string& file) { print(read(file)); }
@@ -102,8 +94,9 @@ void run_propagation(const CertifyOptions& o) {
     left.push_back(i);
   }
   const auto before = static_cast<std::int64_t>(all.size());
-  auto bar = progress_bar(o, "certify", images.size());
-  if (bar) {
+  std::optional<report::ProgressBar> bar;
+  if (!o.quiet) {
+    bar.emplace("certify", images.size());
     bar->advance(before);
   }
   const Stopwatch watch;
@@ -164,7 +157,10 @@ void verify_propagation(const Shared& o, const std::string& file, const std::vec
   const certify::Network network(model.model);
   const auto some =
       std::span(all).first(count > 0 ? std::min(all.size(), static_cast<std::size_t>(count)) : all.size());
-  auto bar = progress_bar(o, "verify", static_cast<std::int64_t>(some.size()));
+  std::optional<report::ProgressBar> bar;
+  if (!o.quiet) {
+    bar.emplace("verify", static_cast<std::int64_t>(some.size()));
+  }
   certify::verify_again(some, network, certify::model_hash(model.model), test, [&](std::int64_t n) {
     if (bar) {
       bar->advance(n);
