@@ -244,6 +244,22 @@ inline std::int64_t conv_extent(const char* name, std::int64_t in, std::int64_t 
   return (in + 2 * o.padding - span) / o.stride + 1;
 }
 
+/// Of a convolution of images (C,H,W) by a weight (O, C/groups, KH, KW).
+inline ConvGeometry conv_geometry(const char* name, const Shape& in, const Shape& weight, const ConvOptions& o) {
+  return {.in_channels = in[0],
+          .in_height = in[1],
+          .in_width = in[2],
+          .out_channels = weight[0],
+          .kernel_height = weight[2],
+          .kernel_width = weight[3],
+          .stride = o.stride,
+          .padding = o.padding,
+          .dilation = o.dilation,
+          .groups = o.groups,
+          .out_height = conv_extent(name, in[1], weight[2], o),
+          .out_width = conv_extent(name, in[2], weight[3], o)};
+}
+
 inline void check_options(const char* name, const ConvOptions& o) {
   require(o.stride >= 1 && o.dilation >= 1 && o.groups >= 1 && o.padding >= 0 && o.output_padding >= 0, name,
           ": stride ", o.stride, ", padding ", o.padding, ", dilation ", o.dilation, ", groups ", o.groups,
@@ -322,18 +338,7 @@ Var<T> conv2d(Var<T> x, Var<T> weight, Var<T> bias, ConvOptions options = {}) {
   require<ShapeError>(s[0] == w[1] * options.groups && w[0] % options.groups == 0, "conv2d: weight ", w, " with ",
                       options.groups, " groups expects ", w[1] * options.groups,
                       " input channels and output channels divisible by the groups, got ", s);
-  const kernels::ConvGeometry geometry{.in_channels = s[0],
-                                       .in_height = s[1],
-                                       .in_width = s[2],
-                                       .out_channels = w[0],
-                                       .kernel_height = w[2],
-                                       .kernel_width = w[3],
-                                       .stride = options.stride,
-                                       .padding = options.padding,
-                                       .dilation = options.dilation,
-                                       .groups = options.groups,
-                                       .out_height = detail::conv_extent("conv2d", s[1], w[2], options),
-                                       .out_width = detail::conv_extent("conv2d", s[2], w[3], options)};
+  const kernels::ConvGeometry geometry = detail::conv_geometry("conv2d", s, w, options);
   detail::check_addressable("conv2d", geometry);
   return detail::linear_map("conv2d", x, weight, bias, geometry, Shape{w[0], geometry.out_height, geometry.out_width},
                             false, options.relu);

@@ -192,19 +192,7 @@ class Network {
                                 w[0] / options.groups * w[2] * w[3]);
     set_bias(a, bias != nullptr ? bias->value().data() : nullptr, w[0]);
     set_conv_options(a, in, out, w, options);
-    const kernels::ConvGeometry geometry{.in_channels = in[0],
-                                         .in_height = in[1],
-                                         .in_width = in[2],
-                                         .out_channels = w[0],
-                                         .kernel_height = w[2],
-                                         .kernel_width = w[3],
-                                         .stride = options.stride,
-                                         .padding = options.padding,
-                                         .dilation = options.dilation,
-                                         .groups = options.groups,
-                                         .out_height = out[1],
-                                         .out_width = out[2]};
-    if (kernels::uses_winograd(geometry)) {
+    if (kernels::uses_winograd(pavise::detail::conv_geometry("bounds", in, w, options))) {
       a.float_error = detail::gamma_float(w[1] + 16);
       // What underflows in the products' sum grows by the output's transform, at most (1+1+1+8+8+1)^2 times.
       a.underflow = detail::float_underflow(w[1] + 16) * 512;
