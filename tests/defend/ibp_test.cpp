@@ -119,7 +119,9 @@ TEST_CASE("absolute weights: values, gradients, and weights that were edited") {
 }
 
 TEST_CASE("ibp and crown-ibp: gradients of the losses against central differences") {
-  for (const auto& [crown, pool] : {std::pair{false, false}, {false, true}, {true, false}}) {
+  for (const auto& kind : {std::pair{false, false}, {false, true}, {true, false}}) {
+    const bool crown = kind.first;
+    const bool pool = kind.second;
     CAPTURE(crown);
     CAPTURE(pool);
     auto model = pv::nn::clone<double>(conv_net(pool));
