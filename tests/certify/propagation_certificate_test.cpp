@@ -83,7 +83,7 @@ TEST_CASE("bounds certificates: there and back; a change of any field is found, 
   const auto json = ordered_json::parse(pc::to_line(all.front()));
   int fields = 0;
   for (const auto& [name, value] : json.items()) {
-    INFO(name);
+    CAPTURE(fields);
     auto edited = json;
     edited[name] = changed(name, value);
     CHECK(named([&] { pc::parse_line<PropagationCertificate>(edited.dump()); }) == name);

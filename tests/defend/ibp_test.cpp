@@ -119,7 +119,9 @@ TEST_CASE("absolute weights: values, gradients, and weights that were edited") {
 }
 
 TEST_CASE("ibp and crown-ibp: gradients of the losses against central differences") {
-  for (const auto& [crown, pool] : {std::pair{false, false}, {false, true}, {true, false}}) {
+  for (const auto& kind : {std::pair{false, false}, {false, true}, {true, false}}) {
+    const bool crown = kind.first;
+    const bool pool = kind.second;
     CAPTURE(crown);
     CAPTURE(pool);
     auto model = pv::nn::clone<double>(conv_net(pool));
@@ -202,6 +204,24 @@ TEST_CASE("ibp and crown-ibp: what they cannot train is refused, with the layer'
   CHECK(message("ibp", small::network(), pv::attack::l2(0.1)) == "ibp: the norm is l2, expected linf");
   CHECK_THROWS_AS(defend::Ibp(threat, {.kappa = 2}), pv::ValueError);
   CHECK_THROWS_AS(defend::Ibp(threat, {.warm_up = 0.7, .ramp = 0.5}), pv::ValueError);
+}
+
+TEST_CASE("ibp: a warm-up over the whole run is plain training, and no other part of it") {
+  const auto train = small::images(100);
+  const auto trained = [&](std::shared_ptr<defend::Strategy> strategy) {
+    auto model = small::network();
+    const auto history = defend::Trainer(std::move(strategy), {.epochs = 2, .batch_size = 25}).fit(model, train);
+    return std::pair{small::state(model), history.epochs.back().adversarial.total};
+  };
+  const auto plain = trained(std::make_shared<defend::Standard>());
+  const auto warm =
+      trained(std::make_shared<defend::Ibp>(small::threat(), defend::IbpOptions{.warm_up = 1, .ramp = 0}));
+  const auto half =
+      trained(std::make_shared<defend::Ibp>(small::threat(), defend::IbpOptions{.warm_up = 0.5, .ramp = 0.5}));
+  CHECK(small::same_bits(warm.first, plain.first));
+  CHECK(warm.second == 0);
+  CHECK_FALSE(small::same_bits(half.first, plain.first));
+  CHECK(half.second == 75);  // of the second epoch's four updates all but the first, whose radius is 0
 }
 
 struct Score {
