@@ -17,6 +17,7 @@ The network is small-cnn; its tensors come from a file that Pavise wrote. The va
 """
 
 import argparse
+import copy
 import gzip
 import json
 import os
@@ -59,7 +60,6 @@ class Peer:
         if variant not in self.made:
             model = self.model
             if variant == "channels_last":
-                import copy
                 model = copy.deepcopy(model).to(memory_format=torch.channels_last)
             sigma = self.sigma
 

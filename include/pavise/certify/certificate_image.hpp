@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "pavise/certify/certificate_fields.hpp"
 #include "pavise/data/dataset.hpp"
@@ -26,10 +27,11 @@ inline std::int64_t position_of(const data::Dataset& images, std::int64_t index)
 
 }  // namespace detail
 
-/// The position of a certificate's image in `images`. Throws CertificateError, naming the field, where it is of another
-/// model (`model`: the hash of the one that is there), version, image or label.
+/// The position of a certificate's image in `images`. Throws CertificateError, naming the field, where it is of another run
+/// than `first`, or of another model (`model`: the hash of the one that is there), version, image or label.
 template <class C>
-std::int64_t checked_position(const C& c, const std::string& model, const data::Dataset& images) {
+std::int64_t checked_position(const C& c, const C& first, const std::string& model, const data::Dataset& images) {
+  require_field(same_run(c, first), "run", "image ", c.index, " is of another run than image ", first.index);
   require_field(c.model == model, "model", "made with model ", c.model, ", this one is ", model);
   require_field(c.version == kVersion, "version", "made by version ", c.version, ", this is ", kVersion);
   require_field(c.shape == images.image_shape(), "shape", "got ", c.shape, ", the images have ", images.image_shape());
@@ -40,6 +42,13 @@ std::int64_t checked_position(const C& c, const std::string& model, const data::
   require_field(c.label == images.label(position), "label", "got ", c.label, ", image ", c.index, " has ",
                 images.label(position));
   return position;
+}
+
+/// Throws CertificateError unless what a certificate says in `field` is what came out when it was `done` again.
+template <class C, class T>
+void require_same(const C& c, std::string_view field, const T& got, const T& again, std::string_view done) {
+  require_field(got == again, field, "image ", c.index, ": got ", detail::field_json(got).dump(), ", ", done, " again ",
+                detail::field_json(again).dump());
 }
 
 }  // namespace pavise::certify

@@ -80,9 +80,7 @@ class Verifier {
     }
     std::vector<std::int64_t> positions;
     for (const auto& c : certificates) {
-      require_field(same_run(c, certificates.front()), "run", "image ", c.index, " is of another run than image ",
-                    certificates.front().index);
-      positions.push_back(checked_position(c, model, images));
+      positions.push_back(checked_position(c, certificates.front(), model, images));
       require_field(c.result.votes.size() == static_cast<std::size_t>(base.classes()), "votes", c.result.votes.size(),
                     " classes, the model has ", base.classes());
     }
@@ -93,8 +91,7 @@ class Verifier {
         [&](std::int64_t i, const Result& r) {
           const Certificate& c = certificates[static_cast<std::size_t>(i)];
           const auto same = [&](std::string_view field, const auto& got, const auto& drawn) {
-            require_field(got == drawn, field, "image ", c.index, ": got ", detail::field_json(got).dump(),
-                          ", drawn again ", detail::field_json(drawn).dump());
+            require_same(c, field, got, drawn, "drawn");
           };
           same("selection", c.result.selection, r.selection);
           same("chosen", c.result.chosen, r.chosen);

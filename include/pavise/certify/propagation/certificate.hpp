@@ -114,16 +114,13 @@ inline void verify_again(std::span<const PropagationCertificate> certificates, c
   }
   std::vector<std::int64_t> positions;
   for (const auto& c : certificates) {
-    require_field(same_run(c, certificates.front()), "run", "image ", c.index, " is of another run than image ",
-                  certificates.front().index);
-    positions.push_back(checked_position(c, model, images));
+    positions.push_back(checked_position(c, certificates.front(), model, images));
   }
   verify_images(network, images.subset(positions), certificates.front().options,
                 [&](std::int64_t i, const PropagationResult& r) {
                   const PropagationCertificate& c = certificates[static_cast<std::size_t>(i)];
                   const auto same = [&](std::string_view field, const auto& got, const auto& again) {
-                    require_field(got == again, field, "image ", c.index, ": got ", detail::field_json(got).dump(),
-                                  ", computed again ", detail::field_json(again).dump());
+                    require_same(c, field, got, again, "computed");
                   };
                   same("chosen", c.result.chosen, r.chosen);
                   same("verified", c.result.verified, r.verified);
