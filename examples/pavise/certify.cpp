@@ -15,6 +15,7 @@
 #include "pavise/certify/propagation/certificate.hpp"
 #include "pavise/data/augment.hpp"
 #include "pavise/data/catalog.hpp"
+#include "pavise/device/samples.hpp"
 #include "pavise/io/file.hpp"
 #include "pavise/report/progress.hpp"
 #include "smoothing.hpp"
@@ -90,6 +91,7 @@ void run_certify(CertifyOptions o) {
     prepare_output(o.json);
   }
   if (certify::is_propagation(o.method)) {
+    o.require_cpu("bound propagation");
     prepare_output(o.out);
     run_propagation(o);
     return;
@@ -123,6 +125,12 @@ void run_certify(CertifyOptions o) {
   }
   const std::int64_t before = images.size() - static_cast<std::int64_t>(left.size());
 
+  certify::SampleEngine engine;
+  if (const Device on = o.chosen_device(); on.is_cuda()) {
+    require(models.files.size() == 1, "--device ", o.device, ": an ensemble of ", models.files.size(),
+            " models runs on the CPU alone");
+    engine = device::sampling(models.files.front().model, sampler, on);
+  }
   const Stopwatch watch;
   std::atomic<std::int64_t> samples{0};
   std::optional<report::ProgressBar> bar;
@@ -140,7 +148,7 @@ void run_certify(CertifyOptions o) {
           bar->advance(1);
         }
       },
-      [&](std::int64_t n) { samples += n; });
+      [&](std::int64_t n) { samples += n; }, engine);
   if (bar) {
     bar->finish();
   }
@@ -164,6 +172,7 @@ void run_certify(CertifyOptions o) {
     json["alpha"] = o.certify.alpha;
     json["certificates"] = o.out;
     json["seconds"] = seconds;
+    json["device"] = o.device;
     json["samples_per_second"] = static_cast<double>(samples.load()) / seconds;
     json["certified"] = certified_json(all);
     if (auto cloud = noise_cloud(all, base, sampler, images, o.seed); !cloud.is_null()) {

@@ -114,6 +114,7 @@ void Shared::add_to(CLI::App& app) {
   app.add_option("--threads", threads,
                  "Threads (default: as many as there are processors); results do not depend on it")
       ->check(CLI::NonNegativeNumber);
+  app.add_option("--device", device, "cpu, or cuda (cuda:N for another GPU than the first)")->capture_default_str();
   app.add_flag("--quiet", quiet, "No progress bar");
 }
 
@@ -121,6 +122,11 @@ void Shared::apply() const {
   if (threads > 0) {
     set_thread_count(threads);
   }
+  chosen_device();  // refused before long work
+}
+
+void Shared::require_cpu(const char* what) const {
+  require(!chosen_device().is_cuda(), "--device ", device, ": ", what, " runs on the CPU alone");
 }
 
 }  // namespace pavise::program

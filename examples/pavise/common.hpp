@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "pavise/attack/threat.hpp"
+#include "pavise/core/device.hpp"
 #include "pavise/core/error.hpp"
 #include "pavise/core/version.hpp"
 #include "pavise/defend/filter/filter.hpp"
@@ -70,11 +71,15 @@ struct Shared {
   std::string label;
   std::uint64_t seed = 0;
   int threads = 0;
+  std::string device = "cpu";
   bool quiet = false;
   std::string command;
 
   void add_to(CLI::App& app);
   void apply() const;
+  Device chosen_device() const { return Device::named(device); }
+  /// Refuses --device cuda for work that runs on the CPU alone.
+  void require_cpu(const char* what) const;
 };
 
 /// Adds the subcommand; the function that it returns by `run` does the work.

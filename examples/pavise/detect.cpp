@@ -171,6 +171,7 @@ void print(std::FILE* to, const evaluate::DetectionReport& r, const defend::Feat
 
 void run_detect(const DetectOptions& o) {
   o.apply();
+  o.require_cpu("detect");
   require(o.count >= 1, "--count ", o.count, ", expected 1 or more");
   require(o.fit_count >= 0, "--fit-count ", o.fit_count, ", expected 0 or more");
   require(o.rate >= 0.0 && o.rate < 1.0, "--fpr ", o.rate, ", expected 0 or more, less than 1");

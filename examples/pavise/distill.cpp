@@ -38,6 +38,7 @@ std::string percent(double share) {
 
 void run_distill(DistillOptions o) {
   o.apply();
+  o.require_cpu("distill");
   require(o.count >= 1, "--count ", o.count, ", expected 1 or more");
   const attack::Threat threat = attack::linf(parse_radius(o.eps));
   const std::vector<double> temperatures = parse_radii(o.temperatures);

@@ -10,8 +10,16 @@
 #include "pavise/data/catalog.hpp"
 #include "pavise/defend/detector_file.hpp"
 #include "pavise/defend/filter/pipeline.hpp"
+#include "pavise/device/accelerator.hpp"
 
 namespace pavise::program {
+
+namespace {
+
+/// Threads whose groups of images wait for a GPU together: they sleep most of the time.
+constexpr int kDeviceThreads = 64;
+
+}  // namespace
 
 void Subject::add_to(CLI::App& app) {
   app.add_option("--model-file", model_file, "The model, as `pavise train` wrote it")->required();
@@ -36,6 +44,9 @@ void Subject::add_to(CLI::App& app) {
 
 void Subject::apply() const {
   Shared::apply();
+  if (threads == 0 && chosen_device().is_cuda()) {
+    set_thread_count(kDeviceThreads);
+  }
   require(count >= 1, "--count ", count, ", expected 1 or more");
   threat();
   require(draws >= 1, "--draws ", draws, ", expected 1 or more");
@@ -66,8 +77,9 @@ data::Dataset Subject::load_test(const nn::Model& model) const {
 }
 
 attack::Classifier Subject::bare_classifier(const nn::Model& model) const {
+  const Device on = chosen_device();
+  attack::Classifier plain = on.is_cuda() ? device::classifier(model, on) : attack::Classifier(model);
   if (smooth.empty()) {
-    attack::Classifier plain(model);
     if (!detector.empty()) {
       const auto file = defend::load_detector(detector);
       defend::require_fitted_for(file, model);
@@ -75,7 +87,7 @@ attack::Classifier Subject::bare_classifier(const nn::Model& model) const {
     }
     return plain.with_draws(plain.declaration().random ? draws : 1);
   }
-  return attack::smoothed(model, attack::parse_number("--smooth", smooth), {.draws = draws});
+  return attack::smoothed(plain, attack::parse_number("--smooth", smooth), {.draws = draws});
 }
 
 attack::Classifier Subject::classifier(const nn::Model& model, const Shape& input) const {
@@ -113,6 +125,7 @@ nlohmann::json Subject::make_record(const std::string& kind, const io::ModelFile
     out["filters"] = all;
     out["label"] = concat(out["label"].get<std::string>(), ", behind ", all);
   }
+  out["device"] = device;
   out["norm"] = norm;
   out["epsilon"] = parse_radius(eps);
   out["count"] = test.size();

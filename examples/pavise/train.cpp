@@ -10,6 +10,7 @@
 #include "pavise/defend/filter/within.hpp"
 #include "pavise/defend/presets.hpp"
 #include "pavise/defend/trainer.hpp"
+#include "pavise/device/accelerator.hpp"
 #include "pavise/io/model_file.hpp"
 #include "pavise/nn/models.hpp"
 #include "pavise/nn/summary.hpp"
@@ -78,6 +79,9 @@ void run_train(TrainOptions o) {
   const bool distill = o.defense == "distill";
   require(distill || o.teacher.empty(), "--teacher ", o.teacher, " goes with --defense distill");
   require(!distill || o.filters.empty(), "--filter does not go with --defense distill");
+  if (distill) {
+    o.require_cpu("distillation");
+  }
   const auto filters = make_filters(o.filters);
   const defend::Defense defense = distill ? defend::Defense{} : defend::make_defense(o.defense, threat, o.preset);
   o.train.gaussian_sigma = distill ? o.train.gaussian_sigma : defense.gaussian_sigma;
@@ -119,6 +123,9 @@ void run_train(TrainOptions o) {
     io::save_model(teacher_file, taught.teacher,
                    {{"defense", "none"}, {"label", "teacher"}, {"data", o.data}, {"command", o.command}});
   } else {
+    if (const Device on = o.chosen_device(); on.is_cuda()) {
+      o.train.accelerate = device::training(on);
+    }
     defend::Trainer trainer(defense.strategy, o.train);
     history = trainer.fit(model, split.train);
     settings_of_training = trainer.recipe();
@@ -151,6 +158,7 @@ void run_train(TrainOptions o) {
   json["passes"] = {{"forward", history.forward_passes}, {"backward", history.backward_passes}};
   json["false_labels"] = history.false_labels;
   json["seconds"] = seconds;
+  json["device"] = o.device;
   const std::string record_path = std::filesystem::path(out).replace_extension(".training.json").string();
   write_json(record_path, json);
   const auto& last = history.epochs.back();

@@ -29,6 +29,7 @@ struct VerifyOptions : Shared {
 
 void run_verify(const VerifyOptions& o) {
   o.apply();
+  o.require_cpu("verify");
   require(o.count >= 0, "--count ", o.count, ", expected 0 (all) or more");
   if (certify::file_kind(o.file) == certify::PropagationCertificate::kKind) {
     verify_propagation(o, o.file, o.model_files, o.count);

@@ -20,3 +20,11 @@ TEST_CASE("device: a program without the CUDA kernels says so") {
                        pavise::DeviceError);
   CHECK_THROWS_AS((void)Device::cuda(-1), pavise::ValueError);
 }
+
+TEST_CASE("device: by name") {
+  CHECK(Device::named("cpu") == Device::cpu());
+  CHECK_THROWS_WITH_AS((void)Device::named("gpu"), "device gpu, expected cpu, cuda or cuda:N", pavise::ValueError);
+  CHECK_THROWS_WITH_AS((void)Device::named("cuda:x"), "device cuda:x, expected cpu, cuda or cuda:N",
+                       pavise::ValueError);
+  CHECK_THROWS_AS((void)Device::named("cuda:1"), pavise::DeviceError);
+}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cmath>
 #include <memory>
 
 #include "cuda/support.hpp"
@@ -91,6 +92,66 @@ inline void check_tiles(Report& report, const Table& t) {
       compare_plan(report, t, "conv2d backward " + name_of(g), backward_plan(g), weights_of(g), 1, 3, tile);
     }
     compare_plan(report, t, "linear 37x100", kernels::matrix_plan(37, 100, false), numbers(3700, 2), 290, 13, tile);
+  }
+}
+
+/// One plan in the fast mode, with all of the epilogue, against the exact one: within the rounding of TF32 (half of 2^-10
+/// for each factor) of the sum of the products' magnitudes. tile: as Table::fast_operator_tiles.
+inline void compare_fast(Report& report, const Table& t, const std::string& what, const kernels::GatherPlan& plan,
+                         const Rows& weight, std::int64_t images, int tile) {
+  const auto magnitudes = [](Rows v) {
+    for (float& x : v) {
+      x = std::abs(x);
+    }
+    return v;
+  };
+  const Rows in = to_lanes(numbers(images * plan.in_size, 1), images, plan.in_size, 32);
+  const Rows before = to_lanes(numbers(images * plan.out_size, 5), images, plan.out_size, 32);
+  const OnDevice<float> x(t, in);
+  const OnDevice<float> size(t, magnitudes(in));
+  const OnDevice<float> mask(t, to_lanes(numbers(images * plan.out_size, 4), images, plan.out_size, 32));
+  const OnDevice<float> bias(t, numbers(plan.rows * plan.channel_groups, 3));
+  const OnDeviceOperator op(t, plan, weight);
+  const OnDeviceOperator of_magnitudes(t, plan, magnitudes(weight));
+  const std::int64_t groups = groups_of(images, 32);
+  const kernels::Epilogue<float> e{.bias = bias.get(), .mask = mask.get(), .relu = true, .accumulate = true};
+  const OnDevice<float> exact(t, before);
+  const OnDevice<float> fast(t, before);
+  const OnDevice<float> most(t, Rows(before.size()));
+  t.apply_operator(nullptr, op.get(), x.get(), exact.get(), e, groups);
+  t.apply_operator(nullptr, of_magnitudes.get(), size.get(), most.get(), {}, groups);
+  if (tile == 0) {
+    t.apply_operator_fast(nullptr, op.get(), x.get(), fast.get(), e, groups);
+  } else {
+    t.apply_operator_fast_tiled(nullptr, op.get(), x.get(), fast.get(), e, groups, tile / 100, tile % 100);
+  }
+  const Rows a = exact.values();
+  const Rows b = fast.values();
+  const Rows bound = most.values();
+  std::int64_t wrong = 0;
+  bool differs = false;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    wrong += std::abs(a[i] - b[i]) <= 0x1.1p-10f * bound[i] + 1e-6f ? 0 : 1;
+    differs = differs || a[i] != b[i];
+  }
+  report.equal(pavise::concat(what, ", fast tile ", tile, ": sums out of bounds"), wrong, std::int64_t{0});
+  if (plan.taps > 4) {
+    report.equal(pavise::concat(what, ", fast tile ", tile, ": it is TF32 that was computed"), differs, true);
+  }
+}
+
+/// The fast mode: every tile, strides, padding, groups, ragged numbers of taps.
+inline void check_fast(Report& report, const Table& t) {
+  for (int i = 0; const int tile = t.fast_operator_tiles(i); ++i) {
+    for (const kernels::ConvGeometry& g : {geometry(3, 5, 7, 13, 3, 1, 1, 1, 1), geometry(16, 4, 4, 50, 4, 2, 1, 1, 1),
+                                           geometry(6, 5, 5, 3, 5, 1, 0, 1, 3)}) {
+      compare_fast(report, t, "conv2d " + name_of(g), forward_plan(g), weights_of(g), 33, tile);
+      compare_fast(report, t, "conv2d backward " + name_of(g), backward_plan(g), weights_of(g), 1, tile);
+    }
+    compare_fast(report, t, "linear 37x100", kernels::matrix_plan(37, 100, false), numbers(3700, 2), 290, tile);
+  }
+  for (const kernels::ConvGeometry& g : geometries()) {
+    compare_fast(report, t, "conv2d " + name_of(g), forward_plan(g), weights_of(g), 45, 0);
   }
 }
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda/device_checks.hpp"
 #include "cuda/gather_gemm_checks.hpp"
 #include "cuda/lane_checks.hpp"
 #include "cuda/network_checks.hpp"
@@ -41,6 +42,17 @@ const Check kChecks[] = {
     {"winograd", true, cuda_checks::check_winograd},
     {"convolutions", false, cuda_checks::check_convolutions},
     {"tiles", true, cuda_checks::check_tiles},
+    {"fast", true, cuda_checks::check_fast},
+    {"layouts", true, cuda_checks::check_layouts},
+    {"grid_noise", true, cuda_checks::check_grid_noise},
+    {"small_models", true, cuda_checks::check_small_models},
+    {"small_attacks", true, cuda_checks::check_small_attacks},
+    {"training", true, cuda_checks::check_training},
+    {"small_certificates", true, cuda_checks::check_small_certificates},
+    {"refusals", true, cuda_checks::check_refusals},
+    {"library_models", false, cuda_checks::check_library_models},
+    {"large_attacks", false, cuda_checks::check_large_attacks},
+    {"large_certificates", false, cuda_checks::check_large_certificates},
     {"attack", false, [](Report& r, const Table& t) { cuda_checks::check_attack(r, t, 1000, 7); }},
 };
 

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <tuple>
@@ -127,6 +128,8 @@ class Attack {
   virtual std::int64_t attempts() const { return 1; }
   /// Whether it looks for the closest adversarial image rather than for the worst one within epsilon.
   virtual bool minimum_norm() const { return false; }
+  /// What a device that holds the model can do of it without the host: all of it, or nothing.
+  virtual std::optional<Descent> descent() const { return {}; }
   /// Throws ValueError where the attack cannot be run on that classifier (DLR with two classes).
   virtual void check(const Classifier& model) const { (void)model; }
 
@@ -145,6 +148,10 @@ class Attack {
 
   /// Makes all attempts, in parallel. Here group by group, for attacks whose images all take the same steps.
   virtual void attempt(const Classifier& model, const Work& work, std::span<Attempt> attempts) const {
+    if (auto* device = model.accelerator(); device != nullptr && descent()) {
+      attempt_on(*device, *descent(), work, attempts);
+      return;
+    }
     detail::for_packings(
         static_cast<std::int64_t>(attempts.size()), [&](std::int64_t begin, std::int64_t end, int lanes) {
           const auto part = attempts.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
@@ -170,6 +177,28 @@ class Attack {
   }
 
  private:
+  static void attempt_on(Accelerator& device, const Descent& descent, const Work& work, std::span<Attempt> attempts) {
+    AlignedVector<float> x;
+    for (std::size_t begin = 0; begin < attempts.size();) {
+      const auto part = attempts.subspan(
+          begin, std::min(attempts.size() - begin, static_cast<std::size_t>(device.capacity())));
+      const LaneBatch<float> batch = work.pack(part, 16);
+      x.resize(static_cast<std::size_t>(batch.groups() * 16 * batch.size()));
+      device.descend(descent, batch, {.seed = work.seed, .iteration = 0}, x.data());
+      parallel_for(static_cast<std::int64_t>(part.size()), [&](std::int64_t i) {
+        Attempt& a = part[static_cast<std::size_t>(i)];
+        a.forward = a.backward = descent.steps;
+        a.adversarial.resize(static_cast<std::size_t>(batch.size()));
+        const float* from = x.data() + i / 16 * 16 * batch.size() + i % 16;
+        for (std::int64_t e = 0; e < batch.size(); ++e) {
+          a.adversarial[static_cast<std::size_t>(e)] = from[e * 16];
+        }
+      });
+      work.done(static_cast<std::int64_t>(part.size()));
+      begin += part.size();
+    }
+  }
+
   Threat threat_;
 };
 

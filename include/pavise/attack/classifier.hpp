@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 
+#include "pavise/attack/accelerator.hpp"
 #include "pavise/autodiff/tape.hpp"
 #include "pavise/core/error.hpp"
 #include "pavise/nn/model.hpp"
@@ -83,6 +85,14 @@ class Classifier {
     return other;
   }
 
+  /// The device that holds the model, where one does and a query asks it once.
+  Accelerator* accelerator() const { return draws_ == 1 ? accelerator_.get() : nullptr; }
+  Classifier with_accelerator(std::shared_ptr<Accelerator> accelerator) const {
+    Classifier other = *this;
+    other.accelerator_ = std::move(accelerator);
+    return other;
+  }
+
  private:
   std::string name_;
   Shape input_;
@@ -92,6 +102,7 @@ class Classifier {
   std::int64_t draws_ = 1;
   bool repeats_draws_ = false;
   Mean mean_ = Mean::loss;
+  std::shared_ptr<Accelerator> accelerator_;
 };
 
 }  // namespace pavise::attack

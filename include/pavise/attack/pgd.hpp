@@ -45,6 +45,15 @@ class Pgd : public Attack {
   std::string name() const override { return options_.name; }
   bool targeted() const override { return options_.targeted; }
   bool random() const override { return options_.random_start; }
+  std::optional<Descent> descent() const override {
+    if (options_.loss || threat().norm == Norm::l1) {
+      return {};
+    }
+    return Descent{.threat = threat(),
+                   .alpha = options_.targeted ? -options_.step_size : options_.step_size,
+                   .steps = options_.steps,
+                   .random_start = options_.random_start};
+  }
 
   void perturb_group(const Classifier& model, const LaneBatch<float>& clean, std::int64_t group, float* adversarial,
                      const Seed& seed, Passes& passes) const override {

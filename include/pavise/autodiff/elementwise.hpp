@@ -39,6 +39,14 @@ Var<T> unary(const char* name, Var<T> x, T a = 0, T b = 0) {
   x = spread(x);
   Tape<T>& tape = x.tape();
   Var<T> y = tape.result(name, x.shape(), {x});
+  if (auto* trace = tape.trace()) {
+    trace->push_back({.kind = TracedOperation<T>::Kind::unary,
+                      .output = y.id(),
+                      .inputs = {x.id(), -1},
+                      .function = F,
+                      .a = a,
+                      .b = b});
+  }
   const std::int64_t n = x.size() * tape.lanes();
   tape.each_group([&](std::int64_t g) {
     kernels::run_light([&](auto isa) { unary_forward<F, T>(isa, x.data(g), y.data(g), n, a, b); });

@@ -293,6 +293,17 @@ Var<T> linear_map(const char* name, Var<T> x, Var<T> weight, Var<T> bias, const 
   Tape<T>& tape = x.tape();
   Var<T> y = tape.result(name, shape, {x, weight, bias});
   tape.node(y).relu = relu;
+  if (auto* trace = tape.trace()) {
+    trace->push_back({.kind = TracedOperation<T>::Kind::linear,
+                      .output = y.id(),
+                      .inputs = {x.id(), -1},
+                      .relu = relu,
+                      .matrix = matrix,
+                      .transposed = transposed,
+                      .geometry = geometry,
+                      .weight = tape.node(weight).parameter,
+                      .bias = bias ? tape.node(bias).parameter : nullptr});
+  }
   apply_operator<T>(tape, operator_of(weight, choose_kind<T>(geometry, transposed), geometry, matrix), x.data(),
                     y.data(),
                     {.bias = bias ? bias.data() : nullptr, .mask = nullptr, .relu = relu, .accumulate = false});

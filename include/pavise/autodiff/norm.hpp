@@ -209,6 +209,21 @@ Var<T> batch_norm(Var<T> x, Var<T> gamma, Var<T> beta, Parameter<T>& running_mea
         statistics.inverse[c] = inverse_deviation(isa, static_cast<double>(running_var.value()[i]), options.epsilon);
       }
     });
+    if (auto* trace = tape.trace()) {
+      TracedOperation<T> op{.kind = TracedOperation<T>::Kind::channels,
+                            .output = y.id(),
+                            .inputs = {x.id(), -1},
+                            .relu = options.relu,
+                            .mean = {statistics.mean, statistics.mean + channels},
+                            .scale = {},
+                            .shift = std::vector<T>(n)};
+      for (std::size_t c = 0; c < n; ++c) {
+        op.scale.push_back(kernels::run_light(
+            [&](auto isa) { return channel_scale<T>(isa, statistics.inverse[c], gamma ? gamma.data()[c] : T{1}); }));
+        op.shift[c] = beta ? beta.data()[c] : T{0};
+      }
+      trace->push_back(std::move(op));
+    }
     tape.each_group([&](std::int64_t g) {
       kernels::run_light([&](auto isa) {
         for (std::int64_t c = 0; c < channels; ++c) {

@@ -64,6 +64,12 @@ template <class T>
 Var<T> max_pool(const char* name, Var<T> x, const kernels::ConvGeometry& geometry, Shape shape) {
   Tape<T>& tape = x.tape();
   Var<T> y = tape.result(name, shape, {x});
+  if (auto* trace = tape.trace()) {
+    trace->push_back({.kind = TracedOperation<T>::Kind::max_pool,
+                      .output = y.id(),
+                      .inputs = {x.id(), -1},
+                      .geometry = geometry});
+  }
   tape.each_group([&](std::int64_t g) {
     kernels::run_light([&](auto isa) { max_pool<T>(isa, geometry, x.data(g), y.data(g), tape.lanes()); });
   });
@@ -84,6 +90,13 @@ template <class T>
 Var<T> avg_pool(const char* name, Var<T> x, const kernels::ConvGeometry& geometry, Shape shape, bool include_padding) {
   Tape<T>& tape = x.tape();
   Var<T> y = tape.result(name, shape, {x});
+  if (auto* trace = tape.trace()) {
+    trace->push_back({.kind = TracedOperation<T>::Kind::avg_pool,
+                      .output = y.id(),
+                      .inputs = {x.id(), -1},
+                      .include_padding = include_padding,
+                      .geometry = geometry});
+  }
   tape.each_group([&](std::int64_t g) {
     kernels::run_light(
         [&](auto isa) { avg_pool<T>(isa, geometry, include_padding, x.data(g), y.data(g), tape.lanes()); });

@@ -116,6 +116,9 @@ Var<T> reshape(Var<T> x, Shape shape) {
     n.has_gradient = from.has_gradient;
     return y;
   }
+  if (auto* trace = tape.trace()) {
+    trace->push_back({.kind = TracedOperation<T>::Kind::reshape, .output = y.id(), .inputs = {x.id(), -1}});
+  }
   tape.on_backward(y, [=](Tape<T>& t) {
     auto& to = t.node(x);
     to.unmasked = to.unmasked || to.relu;

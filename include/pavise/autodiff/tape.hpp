@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "pavise/autodiff/parameter.hpp"
+#include "pavise/autodiff/trace.hpp"
 #include "pavise/core/arena.hpp"
 #include "pavise/core/error.hpp"
 #include "pavise/core/parallel.hpp"
@@ -130,6 +131,9 @@ class Tape {
   bool parameter_gradients() const { return parameter_gradients_; }
   const PassKey& key() const { return key_; }
   void set_key(PassKey key) { key_ = key; }
+  /// Where the operations note what they compute, as far as they can; null: nowhere.
+  Trace<T>* trace() const { return trace_; }
+  void set_trace(Trace<T>* trace) { trace_ = trace; }
   Arena& arena() { return arena_; }
   Node& node(Var<T> v) { return nodes_[static_cast<std::size_t>(v.id())]; }
   const Node& node(Var<T> v) const { return nodes_[static_cast<std::size_t>(v.id())]; }
@@ -327,6 +331,7 @@ class Tape {
   bool differentiated_ = false;
   Arena::Mark after_forward_;
   PassKey key_;
+  Trace<T>* trace_ = nullptr;
 };
 
 /// Takes the tape back to where it was, at the end of a block: one step of an attack.

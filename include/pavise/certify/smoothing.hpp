@@ -14,8 +14,10 @@
 #include <functional>
 #include <list>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -74,10 +76,50 @@ inline std::vector<std::uint8_t> on_grid(const Tensor<float>& images) {
   return out;
 }
 
+/// Noisy samples side by side, each of some image, and the classes that the base classifier gives them.
+class SampleBatch {
+ public:
+  SampleBatch() = default;
+  SampleBatch(const SampleBatch&) = delete;
+  SampleBatch& operator=(const SampleBatch&) = delete;
+  virtual ~SampleBatch() = default;
+
+  virtual std::int64_t capacity() const = 0;  ///< samples
+  /// Of which so many may be of one image: images that are done early then waste few.
+  virtual std::int64_t share() const { return capacity(); }
+  virtual std::int64_t filled() const = 0;
+  virtual void clear() = 0;
+  /// Adds a sample of the image at `position`: `image` are its pixels in units of 1/255, `id` names it, and `key` is the
+  /// stage and the number of the sample (SampleKeys).
+  virtual void add(std::int64_t position, const std::uint8_t* image, std::uint32_t id,
+                   std::pair<std::uint32_t, std::uint32_t> key) = 0;
+  /// The class of each sample: the largest logit, the lowest class of equals; -1 where a logit is NaN.
+  virtual std::span<const std::int32_t> classify() = 0;
+};
+
+/// Where samples go through the network: how many threads fill batches, and what makes a thread's batch. Without it
+/// every thread of the CPU has its group of sixteen.
+struct SampleEngine {
+  std::int64_t threads = 0;
+  std::function<std::unique_ptr<SampleBatch>(std::uint64_t seed)> make = {};
+};
+
 namespace detail {
 
+/// Of a sample's logits, z[k * step], for k below `classes`: the largest, the lowest of equals; -1 where one is NaN.
+inline std::int32_t chosen_class(const float* z, std::int32_t classes, std::int64_t step) {
+  std::int32_t best = 0;
+  bool nan = false;
+  for (std::int32_t k = 0; k < classes; ++k) {
+    const float v = z[k * step];
+    nan = nan || v != v;
+    best = v > z[best * step] ? k : best;
+  }
+  return nan ? -1 : best;
+}
+
 /// One group of samples, each lane of some image.
-class SampleGroup {
+class SampleGroup : public SampleBatch {
  public:
   static constexpr int kLanes = kernels::kLanes;
 
@@ -88,11 +130,11 @@ class SampleGroup {
     held_.fill(-1);
   }
 
-  int filled() const { return filled_; }
-  bool full() const { return filled_ == kLanes; }
-  void clear() { filled_ = 0; }
+  std::int64_t capacity() const override { return kLanes; }
+  std::int64_t filled() const override { return filled_; }
+  void clear() override { filled_ = 0; }
   void add(std::int64_t position, const std::uint8_t* image, std::uint32_t id,
-           std::pair<std::uint32_t, std::uint32_t> key) {
+           std::pair<std::uint32_t, std::uint32_t> key) override {
     const auto lane = static_cast<std::size_t>(filled_++);
     if (held_[lane] != position) {
       for (std::int64_t e = 0; e < size_; ++e) {
@@ -105,23 +147,14 @@ class SampleGroup {
     sample_[lane] = key.second;
   }
 
-  /// The class of each lane: the largest logit, the lowest class of equals; -1 where a logit is NaN.
-  const std::array<std::int32_t, kLanes>& classify() {
+  std::span<const std::int32_t> classify() override {
     sampler_.draw(pixels_.data(), noisy_.data(), size_, kLanes,
                   {seed_, static_cast<std::uint32_t>(Purpose::smoothing), id_.data(), stage_.data(), sample_.data()});
     auto& tape = thread_tape<float>();
     tape.begin(kLanes, kLanes);
     const Var<float> logits = base_(tape.view(base_.input_shape(), noisy_.data()));
-    const float* z = logits.data();
     for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      std::int32_t best = 0;
-      bool nan = false;
-      for (std::int32_t k = 0; k < base_.classes(); ++k) {
-        const float v = z[static_cast<std::size_t>(k * kLanes) + lane];
-        nan = nan || v != v;
-        best = v > z[static_cast<std::size_t>(best * kLanes) + lane] ? k : best;
-      }
-      classes_[lane] = nan ? -1 : best;
+      classes_[lane] = chosen_class(logits.data() + lane, base_.classes(), kLanes);
     }
     return classes_;
   }
@@ -158,7 +191,7 @@ inline void check_subject(const char* what, const attack::Classifier& base, cons
 template <class Votes, class MakeVotes, class Emit>
 void vote_on_images(const attack::Classifier& base, const Sampler& sampler, const data::Dataset& images,
                     std::uint64_t seed, const MakeVotes& make_votes, const Emit& emit,
-                    const std::function<void(std::int64_t)>& progress) {
+                    const std::function<void(std::int64_t)>& progress, const SampleEngine& engine = {}) {
   struct Active {
     std::int64_t position;
     Votes votes;
@@ -168,38 +201,50 @@ void vote_on_images(const attack::Classifier& base, const Sampler& sampler, cons
   std::mutex mutex;
   std::map<std::int64_t, Votes> finished;  // those that an earlier image holds up
   std::int64_t emitted = 0;
-  parallel_for(std::min<std::int64_t>(thread_count(), images.size()), [&](std::int64_t) {
-    SampleGroup group(base, sampler, seed);
+  const std::int64_t threads = engine.make ? engine.threads : thread_count();
+  parallel_for(std::min(threads, images.size()), [&](std::int64_t) {
+    const std::unique_ptr<SampleBatch> made =
+        engine.make ? engine.make(seed) : std::make_unique<SampleGroup>(base, sampler, seed);
+    SampleBatch& batch = *made;
     std::list<Active> active;
+    std::vector<Active*> owner(static_cast<std::size_t>(batch.capacity()));
+    const auto full = [&] { return batch.filled() == batch.capacity(); };
     for (;;) {
-      group.clear();
-      std::array<Active*, SampleGroup::kLanes> owner{};
-      for (auto at = active.begin(); !group.full();) {
+      batch.clear();
+      bool added = false;
+      for (auto at = active.begin(); !full();) {
         if (at == active.end()) {
           const std::int64_t i = next.fetch_add(1);
           if (i >= images.size()) {
-            break;
+            if (!added) {
+              break;
+            }
+            added = false;  // no image is left: another share of those that are here
+            at = active.begin();
+            continue;
           }
           at = active.insert(active.end(), Active{i, make_votes(), 0});
         }
-        for (; at->handed_out < at->votes.most() && !group.full(); ++at->handed_out) {
-          owner[static_cast<std::size_t>(group.filled())] = &*at;
-          group.add(at->position, images.pixels(at->position),
+        const std::int64_t most = std::min(at->votes.most(), at->handed_out + batch.share());
+        for (; at->handed_out < most && !full(); ++at->handed_out) {
+          added = true;
+          owner[static_cast<std::size_t>(batch.filled())] = &*at;
+          batch.add(at->position, images.pixels(at->position),
                     static_cast<std::uint32_t>(images.source_index(at->position)), at->votes.key(at->handed_out));
         }
         ++at;
       }
-      if (group.filled() == 0) {
+      if (batch.filled() == 0) {
         return;
       }
-      const auto& classes = group.classify();
-      for (std::size_t lane = 0; lane < static_cast<std::size_t>(group.filled()); ++lane) {
+      const auto classes = batch.classify();
+      for (std::size_t lane = 0; lane < static_cast<std::size_t>(batch.filled()); ++lane) {
         if (!owner[lane]->votes.done()) {  // else a sample behind the last one that counts
           owner[lane]->votes.vote(classes[lane]);
         }
       }
       if (progress) {
-        progress(group.filled());
+        progress(batch.filled());
       }
       for (auto at = active.begin(); at != active.end();) {
         if (!at->votes.done()) {
@@ -227,17 +272,19 @@ inline Plan make_plan(const Options& options, const attack::Classifier& base, co
 
 /// Certifies images in the order in which they come: emit(i, result) for image i, one at a time and in order, from any
 /// thread. Their random numbers go by source_index. `progress` (may be empty) is called with the samples newly drawn, by
-/// any thread. Throws ShapeError for images that do not fit, ValueError for a classifier that is random.
+/// any thread. `engine`: where the samples go through the network; the results are the same. Throws ShapeError for
+/// images that do not fit, ValueError for a classifier that is random.
 ///
 /// The result of an image is false (the smoothed classifier answers another class somewhere within the radius) with
 /// probability at most alpha over the random numbers, Philox taken for ideal ones.
 template <class Emit>
 void certify(const attack::Classifier& base, const Sampler& sampler, const data::Dataset& images, const Plan& plan,
-             const Emit& emit, const std::function<void(std::int64_t samples)>& progress = {}) {
+             const Emit& emit, const std::function<void(std::int64_t samples)>& progress = {},
+             const SampleEngine& engine = {}) {
   detail::check_subject("certify", base, images);
   detail::vote_on_images<CertifyVotes>(
       base, sampler, images, plan.options().seed, [&] { return CertifyVotes(plan, base.classes()); },
-      [&](std::int64_t i, const CertifyVotes& votes) { emit(i, votes.result()); }, progress);
+      [&](std::int64_t i, const CertifyVotes& votes) { emit(i, votes.result()); }, progress, engine);
 }
 
 /// The same with options alone, all results at once.
@@ -266,7 +313,7 @@ inline std::vector<NoisySample> first_samples(const attack::Classifier& base, co
   for (std::uint32_t sample = 0; sample < count; ++sample) {
     group.add(i, images.pixels(i), static_cast<std::uint32_t>(images.source_index(i)), {1u, sample});
   }
-  const auto& classes = group.classify();
+  const auto classes = group.classify();
   std::vector<NoisySample> out;
   for (std::size_t lane = 0; lane < count; ++lane) {
     out.push_back({group.image(lane), classes[lane]});

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <charconv>
 #include <string>
+#include <string_view>
+#include <system_error>
 
 #include "pavise/core/error.hpp"
 #include "pavise_kernels/cuda/table.hpp"
@@ -21,6 +24,23 @@ class Device {
     const int count = kernels_of(index).device_count();
     require<DeviceError>(index < count, "cuda:", index, ": there is no such device, this machine has ", count);
     return Device(index);
+  }
+
+  /// The device of that name: "cpu", "cuda" (the first one) or "cuda:1". Throws ValueError for any other name, and what
+  /// `cuda` throws.
+  static Device named(std::string_view name) {
+    if (name == "cpu") {
+      return cpu();
+    }
+    int index = 0;
+    if (name.substr(0, 5) == "cuda:") {
+      const auto [end, error] = std::from_chars(name.data() + 5, name.data() + name.size(), index);
+      require(error == std::errc() && end == name.data() + name.size(), "device ", name,
+              ", expected cpu, cuda or cuda:N");
+    } else {
+      require(name == "cuda", "device ", name, ", expected cpu, cuda or cuda:N");
+    }
+    return cuda(index);
   }
 
   bool is_cuda() const { return index_ >= 0; }

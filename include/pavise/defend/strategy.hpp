@@ -48,6 +48,7 @@ struct Step {
   std::int64_t update = 0;   ///< updates so far: keys the random numbers of this one
   std::int64_t updates = 0;  ///< of the whole run
   double label_smoothing = 0;
+  attack::Accelerator* device = nullptr;  ///< that holds the model, where one does
 
   attack::Seed attack_seed() const { return {.seed = seed, .iteration = static_cast<std::uint32_t>(update)}; }
 
@@ -64,17 +65,23 @@ struct Step {
     seeds.assign(slots, 0.0f);
     std::fill_n(seeds.begin(), images, 1.0f / static_cast<float>(images));
     tape.backward(loss, seeds.data());
-    passes.backward += images;
-    for (std::int64_t i = 0; i < images; ++i) {
-      totals.loss += static_cast<double>(loss.data()[i]);  // one number an image: groups follow each other
+    add_losses(loss.data());  // one number an image: groups follow each other
+  }
+  void add_losses(const float* losses) {
+    passes.backward += clean.images();
+    for (std::int64_t i = 0; i < clean.images(); ++i) {
+      totals.loss += static_cast<double>(losses[i]);
     }
-    totals.images += images;
+    totals.images += clean.images();
   }
 
   /// Counts right predictions: the first `perturbed` images as adversarial ones, the others as clean ones.
   void count(Var<float> logits, std::int64_t perturbed) {
     predictions.resize(static_cast<std::size_t>(clean.groups() * kernels::kLanes));
     argmax(logits, predictions.data());
+    count_predictions(perturbed);
+  }
+  void count_predictions(std::int64_t perturbed) {
     passes.forward += clean.images();
     for (std::int64_t i = 0; i < clean.images(); ++i) {
       Count& count = i < perturbed ? totals.adversarial : totals.clean;
@@ -122,6 +129,8 @@ class Strategy {
   virtual Recipe recipe() const = 0;
   /// Updates that are made from one minibatch.
   virtual std::int64_t replays() const { return 1; }
+  /// Whether a device can do its passes (Step::device); else it is refused there.
+  virtual bool runs_on_device() const { return false; }
   /// Before the first batch: forgets everything. Throws where the model or the batch does not suit.
   virtual void begin([[maybe_unused]] const nn::Model& model, [[maybe_unused]] std::int64_t batch_size) {}
   /// Makes the perturbed images of this step, with the weights as they are.
@@ -160,6 +169,23 @@ namespace detail {
 inline void perturb_first(Step& step, const attack::Attack& attack, std::int64_t count) {
   const LaneBatch<float>& clean = step.clean;
   const std::int64_t n = clean.size();
+  const attack::Seed seed = step.attack_seed();
+  if (step.device != nullptr) {
+    const auto descent = attack.descent();
+    require(descent.has_value(), attack.name(), ": does not run on ", step.device->device());
+    const bool all = count == clean.images();  // then they need not come back
+    step.device->descend(*descent, clean, {.seed = seed.seed, .iteration = seed.iteration},
+                         all ? nullptr : step.adversarial.data());
+    for (std::int64_t i = count; i < clean.images(); ++i) {
+      for (std::int64_t e = 0; e < n; ++e) {
+        const std::int64_t at = (i / kernels::kLanes * n + e) * kernels::kLanes + i % kernels::kLanes;
+        step.adversarial[static_cast<std::size_t>(at)] = clean.values()[at];
+      }
+    }
+    step.passes.forward += descent->steps * clean.images();
+    step.passes.backward += descent->steps * clean.images();
+    return;
+  }
   parallel_for(clean.groups(), [&](std::int64_t g) {
     float* out = step.adversarial.data() + g * n * kernels::kLanes;
     const float* from = clean.values(g);
@@ -168,7 +194,7 @@ inline void perturb_first(Step& step, const attack::Attack& attack, std::int64_t
       std::copy_n(from, n * kernels::kLanes, out);
       return;
     }
-    attack.perturb_group(step.model, clean, g, out, step.attack_seed(), step.passes);
+    attack.perturb_group(step.model, clean, g, out, seed, step.passes);
     for (std::int64_t lane = perturbed; lane < kernels::kLanes; ++lane) {
       for (std::int64_t e = 0; e < n; ++e) {
         out[e * kernels::kLanes + lane] = from[e * kernels::kLanes + lane];
@@ -179,6 +205,16 @@ inline void perturb_first(Step& step, const attack::Attack& attack, std::int64_t
 
 /// The pass of a step that trains on `images` with cross-entropy, of which the first `perturbed` are adversarial.
 inline void cross_entropy_pass(Step& step, float* images, std::int64_t perturbed) {
+  if (step.device != nullptr) {
+    const bool crafted = images == step.adversarial.data() && perturbed == step.clean.images();
+    step.seeds.resize(static_cast<std::size_t>(step.clean.images()));
+    step.predictions.resize(step.seeds.size());
+    step.device->accumulate(step.clean, crafted ? nullptr : images, static_cast<float>(step.label_smoothing),
+                            step.seeds.data(), step.predictions.data());
+    step.count_predictions(perturbed);
+    step.add_losses(step.seeds.data());
+    return;
+  }
   step.begin();
   const Var<float> logits = step.model(step.tape.view(step.clean.shape(), images));
   step.count(logits, perturbed);

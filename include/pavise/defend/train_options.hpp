@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,6 +44,10 @@ struct TrainOptions {
   std::string checkpoint = {};           ///< path; empty: none is written
   std::int64_t checkpoint_interval = 0;  ///< updates between two checkpoints; 0: one at the end of each epoch
   bool resume = true;                    ///< go on from the checkpoint if it is there; else begin anew
+
+  /// Makes what stands for the model on a device (device::training); empty: training runs on the CPU. Images and
+  /// random numbers are those of the CPU; sums over images round in another order.
+  std::function<std::unique_ptr<attack::Accelerator>(const nn::Model& model, std::int64_t batch_size)> accelerate = {};
 
   ProgressCallback progress = {};
 

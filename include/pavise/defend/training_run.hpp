@@ -50,6 +50,11 @@ class TrainingRun : public Inspection {
     updates_ = options.epochs * batches_ * strategy.replays();
     require(updates_ < kMeasuring, "trainer: ", updates_, " updates, expected less than ", kMeasuring);
     rate_ = options.rates(updates_);
+    if (options.accelerate) {
+      device_ = options.accelerate(model_, loader_.batch_size);
+      require(strategy.runs_on_device(), strategy.name(), ": this training does not run on ", device_->device(),
+              "; plain training and FGSM-RS or PGD training in linf and l2 do");
+    }
     if (!options.checkpoint.empty()) {
       configuration_ = configuration(updates_);
     }
@@ -167,7 +172,8 @@ class TrainingRun : public Inspection {
               .seed = options_.seed,
               .epoch = epoch_,
               .updates = updates_,
-              .label_smoothing = options_.label_smoothing};
+              .label_smoothing = options_.label_smoothing,
+              .device = device_.get()};
     for (std::int64_t replay = 0; replay < strategy_.replays(); ++replay) {
       step.update = update_;
       strategy_.craft(step);
@@ -257,6 +263,9 @@ class TrainingRun : public Inspection {
       line("rate at ", i, "/8 of the updates: ", rate_(i * (updates - 1) / 8));
     }
     line("model: ", model_.name(), " for ", model_.input_shape());
+    if (device_ != nullptr) {
+      line("device: ", device_->device().substr(0, device_->device().find(':')));
+    }
     for (const auto& p : store_.parameters()) {
       line(p.name(), ": ", p.shape());
     }
@@ -397,6 +406,7 @@ class TrainingRun : public Inspection {
   std::string configuration_;
   std::unique_ptr<optim::Optimizer<float>> optimizer_;
   std::unique_ptr<optim::WeightAverage<float>> average_;
+  std::unique_ptr<attack::Accelerator> device_;
 
   Tape<float> tape_;
   LaneBatch<float> clean_;

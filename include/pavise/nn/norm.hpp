@@ -167,6 +167,19 @@ class Normalize : public Layer<T> {
     const std::int64_t positions = x.size() / x.shape()[0];
     const T* mean = mean_buffer_->value().data();
     const T* deviation = deviation_buffer_->value().data();
+    if (auto* trace = tape.trace()) {
+      std::vector<T> scale;
+      for (const T d : deviation_buffer_->value()) {
+        scale.push_back(T{1} / d);
+      }
+      trace->push_back({.kind = TracedOperation<T>::Kind::channels,
+                        .output = y.id(),
+                        .inputs = {x.id(), -1},
+                        .relu = relu,
+                        .mean = {mean, mean + x.shape()[0]},
+                        .scale = std::move(scale),
+                        .shift = std::vector<T>(static_cast<std::size_t>(x.shape()[0]))});
+    }
     each_channel(tape, x.shape()[0], positions, [=, &tape](auto isa, std::int64_t c, std::int64_t at) {
       channel_affine<T>(isa, x.data() + at, const_cast<T*>(y.data()) + at, positions, mean[c], T{1} / deviation[c],
                         T{0}, relu, tape.lanes());

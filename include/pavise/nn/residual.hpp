@@ -19,6 +19,12 @@ Var<T> residual_sum(Var<T> a, Var<T> b, bool relu) {
   Tape<T>& tape = a.tape();
   Var<T> y = tape.result("residual_sum", a.shape(), {a, b});
   tape.node(y).relu = relu;
+  if (auto* trace = tape.trace()) {
+    trace->push_back({.kind = TracedOperation<T>::Kind::sum,
+                      .output = y.id(),
+                      .inputs = {a.id(), b.id()},
+                      .relu = relu});
+  }
   const std::int64_t step = a.size() * tape.lanes();
   tape.each_group([&](std::int64_t g) {
     kernels::run_light([&](auto isa) { add_values<T>(isa, a.data(g), b.data(g), y.data(g), step, relu); });

@@ -16,109 +16,13 @@
 #include <memory>
 #include <vector>
 
-#include "pavise_kernels/cuda/runtime.cuh"
+#include "pavise_kernels/cuda/gather_gemm.cuh"
 
 namespace pavise::kernels::cuda {
 
 namespace {
 
-constexpr int kWarps = 4;   ///< of a block
-constexpr int kStages = 3;  ///< of shared memory: one is used while the others are filled
-
-/// What a launch reads.
-struct Job {
-  const float* weight;  ///< [channel group][packed tap][padded rows]
-  const float* in;
-  float* out;
-  const float* bias;
-  const float* mask;
-  const int2* taps;    ///< offset of the input, packed tap; class after class
-  const int2* points;  ///< of the input and the output, class after class
-  const int4* tiles;   ///< first tap, taps, first point, places | part << 8
-  std::int64_t in_size, out_size, in_group, out_group, out_row;
-  int rows, padded, weight_taps, tile_count;
-  int groups;
-  bool relu, accumulate;
-};
-
-/// The work of a block: Slots tiles of Rows rows, times Items tiles of Points points, for kStep taps at a time.
-template <int Rows, int Points, int Slots>
-struct Shape {
-  static constexpr int kItems = kWarps / Slots;
-  static constexpr int kStep = std::min(16, 128 / (kItems * Points));  // 16 KiB of inputs in a stage
-  static constexpr int kInputs = kItems * kStep * Points * 32;         // [item][tap][point][32]
-  static constexpr int kStage = kInputs + Slots * kStep * Rows;        // and weights [slot][tap][row]
-  static constexpr std::size_t kShared = sizeof(float) * kStages * kStage;
-};
-
-/// Copies stages of inputs and weights. A warp copies four rows of 128 bytes of its own item's inputs at a time, 16 bytes
-/// a lane; rows are points, tap after tap, so a lane stays with one point, or with two.
-template <int Rows, int Points, int Slots>
-class Stager {
- public:
-  using S = Shape<Rows, Points, Slots>;
-  static constexpr int kPass = 4 * Slots;                           ///< rows that an item's warps copy at a time
-  static constexpr int kOwn = Points > kPass ? Points / kPass : 1;  ///< points of a lane
-  static constexpr int kTapsPerPass = Points > kPass ? 1 : kPass / Points;
-
-  /// place(q): where point q of the warp's item lies in the input.
-  template <class Place>
-  __device__ __forceinline__ Stager(const Job& job, int row0, const Place& place) : job_(job) {
-    const int row = warp_id() % Slots * 4 + lane_id() / 8;
-    tap_ = row / Points % kTapsPerPass;
-    PAVISE_UNROLL
-    for (int k = 0; k < kOwn; ++k) {
-      from_[k] = job.in + place(row % Points + k * kPass) + lane_id() % 8 * 4;
-    }
-    to_ = (warp_id() / Slots * S::kStep * Points + row) * 32 + lane_id() % 8 * 4;
-    const int piece = static_cast<int>(threadIdx.x) % kPieces;
-    const int slot = static_cast<int>(threadIdx.x) / kPieces % Slots;
-    weight_tap_ = static_cast<int>(threadIdx.x) / (kPieces * Slots);
-    weight_row_ = row0 + slot * Rows + piece * kWidth;
-    weight_to_ = S::kInputs + (slot * S::kStep + weight_tap_) * Rows + piece * kWidth;
-  }
-
-  /// Starts the copies of `count` taps.
-  __device__ __forceinline__ void fill(const int2* taps, int count, float* stage) const {
-    PAVISE_UNROLL
-    for (int t = 0; t < S::kStep; t += kTapsPerPass) {
-      if (t + tap_ < count) {
-        const std::int64_t offset = static_cast<std::int64_t>(taps[t + tap_].x) * 32;
-        PAVISE_UNROLL
-        for (int k = 0; k < kOwn; ++k) {
-          copy_async(stage + to_ + (t * Points + k * kPass) * 32, from_[k] + offset);
-        }
-      }
-    }
-    if (weight_row_ >= job_.padded) {
-      return;
-    }
-    const float* weight =
-        job_.weight + static_cast<std::int64_t>(blockIdx.z) * job_.weight_taps * job_.padded + weight_row_;
-    PAVISE_UNROLL
-    for (int t = 0; t < S::kStep; t += kWeightTapsPerPass) {
-      if (t + weight_tap_ < count) {
-        const float* from = weight + static_cast<std::int64_t>(taps[t + weight_tap_].y) * job_.padded;
-        float* const to = stage + weight_to_ + t * Rows;
-        if constexpr (kWidth == 4) {
-          copy_async(to, from);
-        } else {
-          *to = *from;
-        }
-      }
-    }
-  }
-
- private:
-  static constexpr int kPieces = Rows >= 4 ? Rows / 4 : Rows;  ///< of a tile's weights: 16 bytes each, or single ones
-  static constexpr int kWidth = Rows / kPieces;
-  static constexpr int kWeightTapsPerPass = kWarps * 32 / (kPieces * Slots);
-
-  const Job& job_;
-  const float* from_[kOwn];
-  int to_, tap_;
-  int weight_to_, weight_tap_, weight_row_;
-};
+using namespace gather;  // NOLINT(google-build-using-namespace)
 
 /// Rows weights of one tap, from shared memory.
 template <int Rows>
@@ -298,38 +202,6 @@ T* upload(const std::vector<T>& values) {
 
 }  // namespace
 
-/// The tiles of a number of points: together they cover every place of `points` groups.
-struct TileList {
-  int points = 0;
-  int count = 0;
-  int4* device = nullptr;
-  double taps = 0;  ///< of all tiles
-};
-
-struct Operator {
-  std::int64_t rows = 0, taps = 0, channel_groups = 0;
-  std::int64_t in_size = 0, out_size = 0, in_group = 0, out_group = 0, out_row = 0;
-  std::int64_t weight_row = 0, weight_group = 0;
-  int padded = 0;
-  int multiprocessors = 1;
-  int* source = nullptr;
-  int2* class_taps = nullptr;
-  int2* points = nullptr;
-  float* packed = nullptr;
-  std::vector<TileList> tiles;
-
-  ~Operator() {
-    const Table& t = *table.load();
-    for (void* p : {static_cast<void*>(source), static_cast<void*>(class_taps), static_cast<void*>(points),
-                    static_cast<void*>(packed)}) {
-      t.release(p, nullptr);
-    }
-    for (const TileList& list : tiles) {
-      t.release(list.device, nullptr);
-    }
-  }
-};
-
 namespace {
 
 Operator* make_operator(const GatherPlan& plan) {
@@ -370,17 +242,14 @@ Operator* make_operator(const GatherPlan& plan) {
     points.insert(points.end(), c.begin(), c.end());
   }
 
-  for (const TileShape& shape : kTileShapes) {
-    if (std::any_of(op->tiles.begin(), op->tiles.end(), [&](const TileList& l) { return l.points == shape.points; })) {
-      continue;
-    }
+  for (const int tile_points : {1, 2, 4, 8}) {
     std::vector<int4> tiles;
-    TileList list{.points = shape.points};
+    TileList list{.points = tile_points};
     int first = 0;
     for (std::size_t c = 0; c < class_points.size(); ++c) {
       auto left = static_cast<int>(class_points[c].size());
       const auto count = static_cast<int>(plan.classes[c].offset.size());
-      for (int places = shape.points; places > 0; places /= 2) {
+      for (int places = tile_points; places > 0; places /= 2) {
         for (; left >= places; left -= places, first += places) {
           for (int part = 0; part < places; ++part) {
             tiles.push_back({first_tap[c], count, first, places | part << 8});
@@ -406,10 +275,6 @@ void pack_operator(Stream stream, Operator* op, const float* weight) {
   const std::int64_t n = op->channel_groups * op->taps * op->padded;
   launch(stream, "pack_operator", pack_kernel, blocks_for(n), kThreads, 0, weight, op->source, op->packed, op->rows,
          op->padded, op->taps, op->weight_row, op->weight_group, n);
-}
-
-const TileList& tiles_of(const Operator& op, int points) {
-  return *std::find_if(op.tiles.begin(), op.tiles.end(), [&](const TileList& l) { return l.points == points; });
 }
 
 int slots_for(const Operator& op, const TileShape& shape) {
@@ -443,26 +308,7 @@ void apply_with(Stream stream, const Operator* op, const TileShape& shape, const
   const TileList& list = tiles_of(*op, shape.points);
   const int slots = slots_for(*op, shape);
   const std::int64_t items = kWarps / slots * shape.points;
-  const Job job{.weight = op->packed,
-                .in = in,
-                .out = out,
-                .bias = e.bias,
-                .mask = e.mask,
-                .taps = op->class_taps,
-                .points = op->points,
-                .tiles = list.device,
-                .in_size = op->in_size,
-                .out_size = op->out_size,
-                .in_group = op->in_group,
-                .out_group = op->out_group,
-                .out_row = op->out_row,
-                .rows = static_cast<int>(op->rows),
-                .padded = op->padded,
-                .weight_taps = static_cast<int>(op->taps),
-                .tile_count = list.count,
-                .groups = static_cast<int>(groups),
-                .relu = e.relu,
-                .accumulate = e.accumulate};
+  const Job job = job_of(*op, list, in, out, e, groups);
   const std::int64_t row_tiles = (op->rows + shape.rows - 1) / shape.rows;
   const dim3 blocks(static_cast<unsigned>((groups + items - 1) / items * job.tile_count),
                     static_cast<unsigned>((row_tiles + slots - 1) / slots), static_cast<unsigned>(op->channel_groups));

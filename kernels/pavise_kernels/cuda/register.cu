@@ -11,12 +11,15 @@ const Table* filled_table() {
   static Table t{};
   fill_runtime(t);
   fill_gather_gemm(t);
+  fill_gather_gemm_fast(t);
   fill_weight_gradient(t);
   fill_optimizer(t);
   fill_loss(t);
   fill_count(t);
   fill_attack_step(t);
   fill_random(t);
+  fill_grid_noise(t);
+  fill_layout(t);
   fill_elementwise(t);
   fill_pool(t);
   fill_norm(t);

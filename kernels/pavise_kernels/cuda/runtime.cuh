@@ -90,12 +90,15 @@ inline dim3 blocks_for(std::int64_t n, std::int64_t threads = kThreads) {
 // Each file of kernels fills its part of the table.
 void fill_runtime(Table&);
 void fill_gather_gemm(Table&);
+void fill_gather_gemm_fast(Table&);
 void fill_weight_gradient(Table&);
 void fill_optimizer(Table&);
 void fill_loss(Table&);
 void fill_count(Table&);
 void fill_attack_step(Table&);
 void fill_random(Table&);
+void fill_grid_noise(Table&);
+void fill_layout(Table&);
 void fill_elementwise(Table&);
 void fill_pool(Table&);
 void fill_norm(Table&);

@@ -14,6 +14,7 @@
 #include <cstdint>
 
 #include "pavise_kernels/cpu/gather_plan.hpp"
+#include "pavise_kernels/cpu/grid_noise.hpp"
 #include "pavise_kernels/cpu/lane_keys.hpp"
 #include "pavise_kernels/cpu/strided.hpp"
 #include "pavise_kernels/cpu/winograd_plan.hpp"
@@ -104,6 +105,14 @@ struct Table {
   /// Tile number `i`, as rows * 100 + points; 0 behind the last.
   int (*operator_tiles)(int i);
 
+  /// apply_operator in the fast mode: inputs and weights rounded to TF32, sums in float, on tensor cores. Not the CPU's
+  /// bits; a relative error of some 1e-3.
+  void (*apply_operator_fast)(Stream, const Operator*, const float* in, float* out, const Epilogue<float>&,
+                              std::int64_t groups);
+  void (*apply_operator_fast_tiled)(Stream, const Operator*, const float* in, float* out, const Epilogue<float>&,
+                                    std::int64_t groups, int rows, int points);
+  int (*fast_operator_tiles)(int i);
+
   // --- what crosses the batch. A sum over images runs, for each lane, over the groups of a slice in turn (a number of
   // --- groups that the layer's shape alone decides) and over the positions of each; lanes are then added by halves;
   // --- then slices in turn, and the result is added to what is there. Lanes behind the last image must hold zero
@@ -175,6 +184,19 @@ struct Table {
   /// next (0: all groups see the same image group).
   void (*add_noise)(Stream, const float* x, std::int64_t x_step, float sigma, float* out, std::int64_t n,
                     std::int64_t groups, const LaneKeys&);
+
+  /// out = min(max(pixel + noise, least), most) / 255, as kernels::grid_noise: the noise of randomized smoothing, in
+  /// units of the grid. images: rows of n bytes, one behind another; row[group][32] says which of them a lane holds.
+  /// The table's arrays and the keys ([group][32] each) are on the device.
+  void (*grid_noise)(Stream, const std::uint8_t* images, const std::int32_t* row, float* out, std::int64_t n,
+                     std::int64_t groups, std::int32_t least, std::int32_t most, const GridTable&, const SampleKeys&);
+
+  // --- layouts
+
+  /// The same images with another number of lanes: [group][n][from_lanes] to [group][n][to_lanes], whose lanes behind
+  /// the last of `images` repeat it. One lane is row-major order, sixteen are the CPU's groups. Of four-byte elements.
+  void (*change_lanes)(Stream, const void* from, int from_lanes, void* to, int to_lanes, std::int64_t n,
+                       std::int64_t images);
 
   // --- element by element: n numbers wherever they are
 

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+// What a device that holds a copy of a model does by itself, without the host in the loop. The classifier that it stands
+// behind carries one (Classifier::accelerator); device/accelerator.hpp has that of a GPU.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "pavise/attack/threat.hpp"
+#include "pavise/core/lane_batch.hpp"
+
+namespace pavise::attack {
+
+/// Steps of projected gradient descent on the cross-entropy, as Pgd takes them:
+///   x <- clip to the box( project on the ball( x + alpha * direction of the gradient ) )
+struct Descent {
+  Threat threat;     ///< Linf or L2
+  double alpha = 0;  ///< of a step; negative: towards the labels
+  std::int64_t steps = 1;
+  bool random_start = true;
+};
+
+/// What the random numbers of a Descent are keyed by, besides image and restart.
+struct DescentSeed {
+  std::uint64_t seed = 0;
+  std::uint32_t iteration = 0;
+};
+
+class Accelerator {
+ public:
+  Accelerator() = default;
+  Accelerator(const Accelerator&) = delete;
+  Accelerator& operator=(const Accelerator&) = delete;
+  virtual ~Accelerator() = default;
+
+  /// "cuda:0"
+  virtual std::string device() const = 0;
+  /// Images that it takes in one go.
+  virtual std::int64_t capacity() const = 0;
+  /// Perturbs a whole batch (capacity() images at most) into `adversarial`, laid out as clean.values(); every image gets
+  /// the bits of the CPU's Pgd. `adversarial` null: the images stay on the device for `accumulate`. Thread-safe.
+  virtual void descend(const Descent& descent, const LaneBatch<float>& clean, const DescentSeed& seed,
+                       float* adversarial) = 0;
+  /// A training pass over the images of `batch` with the pixels at `pixels`, laid out as batch.values() (null: what the
+  /// last `descend` left): adds the gradient of their mean cross-entropy to the gradients of the model's parameters.
+  /// losses and predictions get a number for each image, in their order.
+  virtual void accumulate(const LaneBatch<float>& batch, const float* pixels, float smoothing, float* losses,
+                          std::int32_t* predictions) = 0;
+};
+
+}  // namespace pavise::attack

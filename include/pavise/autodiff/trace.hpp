@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+// What the operations of a pass compute, noted while it runs: from the trace of one image a network can be run elsewhere
+// (device/network.hpp runs it on a GPU).
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "pavise/autodiff/parameter.hpp"
+#include "pavise/core/shape.hpp"
+#include "pavise_kernels/cpu/cpu.hpp"
+
+namespace pavise {
+
+/// An operation of a pass. Values go by their number on the tape (Var::id).
+template <class T>
+struct TracedOperation {
+  enum class Kind {
+    linear,    ///< convolution or fully connected layer, or its derivative (`transposed`), with bias and ReLU
+    unary,     ///< `function` of every element, with arguments a and b
+    sum,       ///< of two values of one shape, and ReLU
+    max_pool,  ///< windows of `geometry`
+    avg_pool,  ///< the same; `include_padding`
+    reshape,   ///< the same elements under another shape
+    channels,  ///< y = (x - mean[c]) * scale[c] + shift[c], and ReLU
+  };
+  Kind kind = Kind::reshape;
+  std::int32_t output = -1;
+  std::int32_t inputs[2] = {-1, -1};
+  bool relu = false;
+  bool matrix = false;
+  bool transposed = false;
+  bool include_padding = false;
+  kernels::ConvGeometry geometry{};
+  Parameter<T>* weight = nullptr;
+  Parameter<T>* bias = nullptr;
+  kernels::Unary function{};
+  T a{}, b{};
+  std::vector<T> mean{}, scale{}, shift{};
+};
+
+template <class T>
+using Trace = std::vector<TracedOperation<T>>;
+
+}  // namespace pavise

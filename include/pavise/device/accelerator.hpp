@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: MIT
+// A model on a GPU for attacks and training: the loops that run there by themselves (attack/accelerator.hpp), and the
+// model as a classifier for everything else.
+//
+//   const auto on_gpu = device::classifier(model, Device::cuda(0));
+//   attack::run(attack::Pgd{threat}, on_gpu, images, labels);  // as on the CPU, to the same bits
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "pavise/attack/accelerator.hpp"
+#include "pavise/attack/classifier.hpp"
+#include "pavise/device/exchange.hpp"
+#include "pavise/device/network.hpp"
+
+namespace pavise::device {
+
+struct Options {
+  /// Images that go through a network together; 0: 4,096, or fewer where the device's memory asks for it.
+  std::int64_t capacity = 0;
+  bool training = false;  ///< gradients of the weights, too
+};
+
+namespace detail {
+
+/// Images of a pass that take at most a third of the device's memory, at most 4,096.
+inline std::int64_t choose_capacity(const nn::Model& model, Device device, std::int64_t wanted) {
+  if (wanted > 0) {
+    return wanted;
+  }
+  Tape<float> tape;
+  tape.begin(1);
+  model(tape.input(model.input_shape()));
+  std::int64_t elements = 0;
+  for (std::int32_t i = 0; i < static_cast<std::int32_t>(tape.size()); ++i) {
+    const auto& node = tape.node({&tape, i});
+    elements += node.shared ? 0 : node.size;
+  }
+  const auto memory = static_cast<double>(device.kernels().device_info(device.index()).memory);
+  // Values, gradients, and Winograd's transforms of the largest of them.
+  const double fit = memory / 3 / (4.0 * 4.0 * static_cast<double>(std::max<std::int64_t>(elements, 1)));
+  return memory > 0 ? std::clamp<std::int64_t>(static_cast<std::int64_t>(fit), 32, 4096) : 256;
+}
+
+}  // namespace detail
+
+class GpuAccelerator : public attack::Accelerator {
+ public:
+  GpuAccelerator(const nn::Model& model, Device device, const Options& options)
+      : network_(model, device, detail::choose_capacity(model, device, options.capacity),
+                 options.training ? Use::training : Use::gradient) {
+    if (options.training && model.net().declaration().temperature != 1) {
+      evaluation_ = std::make_unique<Network>(model, device, network_.capacity(), Use::gradient);
+    }
+    auto& net = attacked();
+    const std::int64_t slots = groups_of(net.capacity()) * 32;
+    host_ = Array<float>(net.stream(), slots * net.size());
+    center_ = Array<float>(net.stream(), slots * net.size());
+    x_ = Array<float>(net.stream(), slots * net.size());
+    for (auto* array : {&labels_, &ids_, &restarts_, &words_}) {
+      *array = Array<std::uint32_t>(net.stream(), slots);
+    }
+  }
+  ~GpuAccelerator() override {
+    try {
+      drop_graphs();
+    } catch (const DeviceError&) {
+    }
+  }
+
+  std::string device() const override { return network_.stream().device().to_string(); }
+  std::int64_t capacity() const override { return network_.capacity(); }
+
+  void descend(const attack::Descent& descent, const LaneBatch<float>& clean, const attack::DescentSeed& seed,
+               float* adversarial) override {
+    require(descent.threat.norm != attack::Norm::l1, device(), ": a descent in l1, expected linf or l2");
+    const std::lock_guard lock(mutex_);
+    Network& net = attacked();
+    begin(net, clean);
+    const auto& k = net.stream().kernels();
+    const auto stream = net.stream().get();
+    const std::int64_t n = net.size();
+    const std::int64_t groups = groups_of(clean.images());
+    put_images(net, clean, clean.values(), center_);
+    put_names(net, clean);
+    const kernels::cuda::AttackStep step{.norm = static_cast<int>(descent.threat.norm),
+                                         .alpha = static_cast<float>(descent.alpha),
+                                         .epsilon = static_cast<float>(descent.threat.epsilon),
+                                         .low = static_cast<float>(descent.threat.low),
+                                         .high = static_cast<float>(descent.threat.high)};
+    if (descent.random_start && descent.threat.epsilon > 0.0) {
+      if (step.norm == 2 && draws_.size() == 0) {
+        draws_ = Array<float>(net.stream(), groups_of(net.capacity()) * 32 * (n + 2));
+      }
+      k.random_start(stream, x_.get(), center_.get(), n, groups, step,
+                     {.seed = seed.seed,
+                      .purpose = static_cast<std::uint32_t>(Purpose::random_start),
+                      .iteration = seed.iteration,
+                      .image = ids_.get(),
+                      .restart = restarts_.get()},
+                     draws_.get());
+    } else {
+      k.copy(x_.get(), center_.get(), static_cast<std::size_t>(groups * 32 * n) * sizeof(float), stream);
+    }
+    run_recorded(net, {clean.images(), descent.steps, step.norm, step.alpha, step.epsilon, step.low, step.high}, [&] {
+      for (std::int64_t i = 0; i < descent.steps; ++i) {
+        net.forward(x_.get(), clean.images());
+        net.cross_entropy(labels(), 0.0f, 1.0f);
+        k.attack_step(stream, x_.get(), net.backward(), center_.get(), n, groups, step);
+      }
+    });
+    if (adversarial != nullptr) {
+      k.change_lanes(stream, x_.get(), 32, host_.get(), clean.lanes(), n, clean.images());
+      host_.download(adversarial, clean.groups() * clean.lanes() * n);
+    }
+    net.stream().finish();
+  }
+
+  void accumulate(const LaneBatch<float>& batch, const float* pixels, float smoothing, float* losses,
+                  std::int32_t* predictions) override {
+    const std::lock_guard lock(mutex_);
+    begin(network_, batch);
+    if (pixels != nullptr) {
+      put_images(network_, batch, pixels, x_);
+      put_names(network_, batch);
+    }
+    const std::int64_t images = batch.images();
+    run_recorded(network_, {images, 0, 0, smoothing, 0, 0, 0}, [&] {
+      network_.forward(x_.get(), images);
+      network_.predict();
+      network_.cross_entropy(labels(), smoothing, 1.0f / static_cast<float>(images));
+      network_.weight_gradients();
+    });
+    auto gradients = network_.model().parameters().gradients();
+    downloaded_.resize(gradients.size());
+    network_.gradients().download(downloaded_.data(), network_.gradients().size());
+    const auto& k = network_.stream().kernels();
+    const auto stream = network_.stream().get();
+    const auto bytes = static_cast<std::size_t>(images) * sizeof(float);
+    k.copy_to_host(losses, network_.loss(), bytes, stream);
+    k.copy_to_host(predictions, network_.predictions(), bytes, stream);
+    network_.stream().finish();
+    for (std::size_t i = 0; i < gradients.size(); ++i) {
+      gradients[i] += downloaded_[i];
+    }
+  }
+
+ private:
+  /// What decides the work of a graph: images, steps, norm, alpha or smoothing, epsilon, box.
+  using GraphKey = std::tuple<std::int64_t, std::int64_t, int, float, float, float, float>;
+
+  Network& attacked() { return evaluation_ != nullptr ? *evaluation_ : network_; }
+  const std::int32_t* labels() const { return reinterpret_cast<const std::int32_t*>(labels_.get()); }
+
+  void begin(Network& net, const LaneBatch<float>& batch) {
+    require<ShapeError>(batch.size() == net.size(), device(), ": images of ", batch.shape(), ", model ",
+                        net.model().name(), " expects ", net.model().input_shape());
+    require(batch.images() <= net.capacity(), device(), ": a batch of ", batch.images(), " images, room for ",
+            net.capacity());
+    net.stream().use();
+    net.refresh();
+  }
+  void put_images(const Network& net, const LaneBatch<float>& batch, const float* pixels,
+                  const Array<float>& to) const {
+    host_.upload(pixels, batch.groups() * batch.lanes() * batch.size());
+    net.stream().kernels().change_lanes(net.stream().get(), host_.get(), batch.lanes(), to.get(), 32, batch.size(),
+                                        batch.images());
+  }
+  void put_names(const Network& net, const LaneBatch<float>& batch) const {
+    const auto put = [&](const void* from, const Array<std::uint32_t>& to) {
+      words_.upload(static_cast<const std::uint32_t*>(from), batch.groups() * batch.lanes());
+      net.stream().kernels().change_lanes(net.stream().get(), words_.get(), batch.lanes(), to.get(), 32, 1,
+                                          batch.images());
+    };
+    put(batch.labels(), labels_);
+    put(batch.ids(), ids_);
+    put(batch.restarts(), restarts_);
+  }
+
+  /// Queues work that is the same each time: recorded once, then launched as a whole.
+  template <class Work>
+  void run_recorded(const Network& net, const GraphKey& key, const Work& work) {
+    const auto& k = net.stream().kernels();
+    auto found = graphs_.find(key);
+    if (found == graphs_.end()) {
+      work();  // the first time as it is: what a kernel asks for once cannot be recorded
+      if (graphs_.size() == 16) {
+        drop_graphs();
+      }
+      k.begin_graph(net.stream().get());
+      work();
+      graphs_.emplace(key, k.end_graph(net.stream().get()));
+      return;
+    }
+    k.launch_graph(found->second, net.stream().get());
+  }
+  void drop_graphs() {
+    for (const auto& [key, graph] : graphs_) {
+      network_.stream().kernels().destroy_graph(graph);
+    }
+    graphs_.clear();
+  }
+
+  std::mutex mutex_;
+  Network network_;
+  std::unique_ptr<Network> evaluation_;  ///< where evaluation passes are not those of training
+  Array<float> host_, center_, x_, draws_;
+  Array<std::uint32_t> labels_, ids_, restarts_, words_;
+  std::map<GraphKey, kernels::cuda::Graph> graphs_;
+  std::vector<float> downloaded_;
+};
+
+/// For defend::TrainOptions::accelerate: training on a device.
+inline auto training(Device device) {
+  return [device](const nn::Model& model, std::int64_t batch_size) -> std::unique_ptr<attack::Accelerator> {
+    return std::make_unique<GpuAccelerator>(model, device, Options{.capacity = batch_size, .training = true});
+  };
+}
+
+/// The model on a device, as attacks and evaluations see it: the descents of FGSM, BIM and PGD in Linf and L2 run there
+/// from start to end; for every other attack the passes of all threads are collected and run there together. The model
+/// must outlive it.
+inline attack::Classifier classifier(const nn::Model& model, Device device, const Options& options = {}) {
+  const auto exchange =
+      std::make_shared<Exchange>(model, device, detail::choose_capacity(model, device, options.capacity));
+  attack::Classifier out(
+      model.name(), model.input_shape(), model.classes() - (model.net().declaration().rejection_output ? 1 : 0),
+      [exchange](Var<float> x) { return exchange->apply(x); }, model.net().declaration());
+  if (model.net().declaration().rejection_output) {  // what a refusal counts as is the host's to say
+    return out;
+  }
+  return out.with_accelerator(std::make_shared<GpuAccelerator>(model, device, options));
+}
+
+}  // namespace pavise::device

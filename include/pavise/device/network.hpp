@@ -1,0 +1,492 @@
+// SPDX-License-Identifier: MIT
+// A model on a GPU. The operations of one pass of the model over one image are traced (autodiff/trace.hpp) and then run
+// there for thousands of images, 32 in a warp. Whatever is done for one image alone (logits, gradients of the input)
+// has the bits of the CPU; gradients of weights, sums over images, agree with it within rounding.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "pavise/autodiff/linear.hpp"
+#include "pavise/device/memory.hpp"
+#include "pavise/device/product.hpp"
+#include "pavise/nn/model.hpp"
+
+namespace pavise::device {
+
+/// What a network on a device is for: the more, the more memory.
+enum class Use {
+  logits,    ///< forward passes alone
+  gradient,  ///< and gradients of the input, in evaluation mode
+  training,  ///< gradients of the weights, in training mode; and of the input
+};
+
+/// Images of one pass of a network on a device; values and gradients lie as [group][size][32].
+inline std::int64_t groups_of(std::int64_t images) { return (images + 31) / 32; }
+
+class Network {
+ public:
+  /// Room for passes of up to `capacity` images. The model must outlive it. Throws DeviceError for an operation that has
+  /// no CUDA twin, naming it, and where the device's memory does not suffice, with the sizes.
+  Network(const nn::Model& model, Device device, std::int64_t capacity, Use use)
+      : model_(model), stream_(device), capacity_(groups_of(capacity) * 32), use_(use) {
+    require(capacity >= 1, "device network: room for ", capacity, " images, expected 1 or more");
+    trace_model();
+    const std::int64_t groups = groups_of(capacity_);
+    const auto lanes = [&](std::int64_t n) { return groups * n * 32; };
+    auto& store = model_.parameters();
+    parameters_ = Array<float>(stream_, static_cast<std::int64_t>(store.state().size()));
+    seed_ = Array<float>(stream_, lanes(1));
+    loss_ = Array<float>(stream_, lanes(1));
+    saved_ = Array<float>(stream_, lanes(classes() + 2));
+    prediction_ = Array<std::int32_t>(stream_, lanes(1));
+    std::int64_t scratch = 0;
+    std::int64_t transformed[2] = {0, 0};
+    for (Step& s : steps_) {
+      if (s.op.kind == Kind::reshape) {
+        continue;
+      }
+      arrays_.emplace_back(stream_, lanes(s.out_size));
+      s.value = arrays_.back().get();
+      if (s.op.kind != Kind::linear) {
+        continue;
+      }
+      s.forward = std::make_unique<Product>(stream_, s.op, s.op.transposed);
+      if (use_ != Use::logits) {
+        s.backward = std::make_unique<Product>(stream_, s.op, !s.op.transposed);
+      }
+      for (const auto* p : {s.forward.get(), s.backward.get()}) {
+        if (p != nullptr) {
+          transformed[0] = std::max(transformed[0], p->scratch_in());
+          transformed[1] = std::max(transformed[1], p->scratch_out());
+        }
+      }
+      if (use_ == Use::training) {
+        const auto& g = s.op.geometry;
+        const std::int64_t channels = s.op.bias != nullptr ? s.op.bias->size() : 1;
+        scratch = std::max(
+            {scratch,
+             s.op.matrix ? stream_.kernels().linear_weight_gradient_scratch(g.out_channels, g.in_channels, groups)
+                         : stream_.kernels().conv_weight_gradient_scratch(g, groups),
+             stream_.kernels().bias_gradient_scratch(channels, s.out_size / channels, groups)});
+      }
+    }
+    for (int i = 0; i < 2; ++i) {
+      transformed_[static_cast<std::size_t>(i)] = Array<float>(stream_, lanes(transformed[i]));
+    }
+    if (use_ != Use::logits) {
+      for (Step& s : steps_) {
+        arrays_.emplace_back(stream_, lanes(s.out_size));
+        s.room = arrays_.back().get();
+      }
+      input_gradient_ = Array<float>(stream_, lanes(model_.input_shape().numel()));
+    }
+    if (use_ == Use::training) {
+      gradients_ = Array<float>(stream_, static_cast<std::int64_t>(store.gradients().size()));
+      scratch_ = Array<float>(stream_, scratch);
+    }
+    for (std::size_t i = 0; i < steps_.size(); ++i) {  // a reshaped value lies where the value itself does
+      if (steps_[i].op.kind == Kind::reshape) {
+        steps_[i].value = steps_[i].input[0] >= 0 ? step_of(steps_[i].input[0]).value : nullptr;
+      }
+    }
+    upload();
+  }
+  Network(const Network&) = delete;
+  Network& operator=(const Network&) = delete;
+  ~Network() {
+    try {
+      stream_.finish();
+    } catch (const DeviceError&) {
+    }
+  }
+
+  const nn::Model& model() const { return model_; }
+  const Stream& stream() const { return stream_; }
+  std::int64_t capacity() const { return capacity_; }  ///< images
+  std::int64_t size() const { return model_.input_shape().numel(); }
+  std::int64_t classes() const { return steps_.back().out_size; }
+
+  /// Takes over the weights where the model's have changed since. Before a pass.
+  void refresh() {
+    if (version_ != current_version()) {
+      upload();
+    }
+  }
+
+  /// Queues a forward pass over the first `images` of x, [group][size][32] on the device, which must stay until the
+  /// backward pass is done.
+  const float* forward(const float* x, std::int64_t images) {
+    begin(x, images);
+    for (Step& s : steps_) {
+      run_forward(s);
+    }
+    return logits();
+  }
+  const float* logits() const { return steps_.back().value; }  ///< [group][classes][32]
+
+  /// Queues the cross-entropy of the logits for labels [group][32] on the device, and its derivative by them: `scale` for
+  /// every image of the pass.
+  void cross_entropy(const std::int32_t* labels, float smoothing, float scale) {
+    const auto& k = stream_.kernels();
+    const std::int64_t groups = groups_of(images_);
+    k.cross_entropy_forward(stream_.get(), logits(), labels, loss_.get(), saved_.get(), classes(), smoothing, 1.0f,
+                            groups);
+    k.seed_gradient(stream_.get(), seed_.get(), images_, groups);
+    if (scale != 1.0f) {
+      k.unary_forward(stream_.get(), kernels::Unary::affine, seed_.get(), seed_.get(), groups * 32, scale, 0.0f);
+    }
+    Step& last = steps_.back();
+    k.cross_entropy_backward(stream_.get(), saved_.get(), labels, seed_.get(), last.room, classes(), smoothing, 1.0f,
+                             false, groups);
+  }
+  const float* loss() const { return loss_.get(); }  ///< [group][32]
+
+  /// Where backward starts from: the gradient of the logits, [group][classes][32], for whoever has it from elsewhere.
+  float* logit_gradient() { return steps_.back().room; }
+
+  /// Queues the classes of the last pass, [group][32].
+  const std::int32_t* predict() {
+    stream_.kernels().argmax(stream_.get(), logits(), prediction_.get(), classes(), groups_of(images_));
+    return prediction_.get();
+  }
+  const std::int32_t* predictions() const { return prediction_.get(); }  ///< of the last `predict`
+
+  /// Queues the backward pass of the gradient of the logits, and returns the input's: [group][size][32]; null where the
+  /// logits do not depend on it.
+  const float* backward() {
+    backward(false, true);
+    return input_.has_gradient ? input_.gradient : nullptr;
+  }
+
+  /// Queues the gradients of all weights of the last pass; `gradients` are then those of the model's store.
+  void weight_gradients() {
+    require(use_ == Use::training, "device network: gradients of weights, expected a network for training");
+    stream_.kernels().fill_bytes(gradients_.get(), 0, static_cast<std::size_t>(gradients_.size()) * sizeof(float),
+                                 stream_.get());
+    backward(true, false);
+  }
+  const Array<float>& gradients() const { return gradients_; }
+
+ private:
+  using Operation = TracedOperation<float>;
+  using Kind = Operation::Kind;
+
+  /// An operation, its value and its gradient on their way through the passes.
+  struct Step {
+    Operation op;
+    std::array<int, 2> input{-1, -1};  ///< numbers of steps; -1: the network's input
+    std::int64_t in_size = 0, out_size = 0;
+    bool below_weights = false;  ///< some weight comes before it or in it
+    float* value = nullptr;
+    float* room = nullptr;  ///< for its gradient
+    float* gradient = nullptr;
+    bool has_gradient = false, unmasked = false;
+    std::unique_ptr<Product> forward{}, backward{};
+    Array<float> channels{};  ///< mean, scale, shift
+  };
+
+  void trace_model() {
+    Tape<float> tape;
+    tape.begin(1, kernels::kLanes, use_ == Use::training ? Mode::training : Mode::evaluation, use_ == Use::training);
+    Trace<float> trace;
+    tape.set_trace(&trace);
+    Var<float> x = tape.input(model_.input_shape());
+    std::fill_n(x.data(), x.size() * kernels::kLanes, 0.0f);
+    const Var<float> logits = model_(x);
+    std::map<std::int32_t, std::size_t> made;
+    for (std::size_t i = 0; i < trace.size(); ++i) {
+      made[trace[i].output] = i;
+    }
+    // Backwards from the logits: what they depend on.
+    std::vector<bool> needed(trace.size());
+    const auto need = [&](std::int32_t id) {
+      const auto found = made.find(id);
+      if (found != made.end()) {
+        needed[found->second] = true;
+      } else if (id >= 0 && id != x.id()) {
+        throw DeviceError(concat(stream_.device().to_string(), ": the operation ", tape.node({&tape, id}).name,
+                                 " of model ", model_.name(), " does not run there",
+                                 use_ == Use::training ? " in training" : ""));
+      }
+    };
+    need(logits.id());
+    require<DeviceError>(logits.id() != x.id(), "device network: model ", model_.name(), " has no operation");
+    for (std::size_t i = trace.size(); i-- > 0;) {
+      if (needed[i]) {
+        need(trace[i].inputs[0]);
+        need(trace[i].inputs[1]);
+      }
+    }
+    std::map<std::int32_t, int> number;
+    std::vector<Step> steps;
+    for (std::size_t i = 0; i < trace.size(); ++i) {
+      if (!needed[i]) {
+        continue;
+      }
+      Step s;
+      s.op = std::move(trace[i]);
+      s.out_size = tape.node({&tape, s.op.output}).size;
+      s.in_size = tape.node({&tape, s.op.inputs[0]}).size;
+      s.below_weights = s.op.weight != nullptr;
+      for (std::size_t k = 0; k < 2; ++k) {
+        const auto found = number.find(s.op.inputs[k]);
+        s.input[k] = found != number.end() ? found->second : -1;
+        s.below_weights =
+            s.below_weights || (found != number.end() && steps[static_cast<std::size_t>(found->second)].below_weights);
+      }
+      number[s.op.output] = static_cast<int>(steps.size());
+      steps.push_back(std::move(s));
+    }
+    if (steps_.empty()) {
+      steps_ = std::move(steps);
+    } else {  // traced again for what is derived from the weights
+      for (std::size_t i = 0; i < steps.size(); ++i) {
+        steps_[i].op = std::move(steps[i].op);
+      }
+    }
+  }
+
+  std::uint64_t current_version() const { return model_.parameters().parameters().front().version(); }
+
+  /// The weights as they are now, from the host.
+  void upload() {
+    auto& store = model_.parameters();
+    const bool derived = std::any_of(steps_.begin(), steps_.end(), [&](const Step& s) {
+      return s.op.kind == Kind::channels || (s.op.weight != nullptr && offset_of(*s.op.weight) < 0);
+    });
+    if (derived && version_ != 0) {
+      trace_model();
+    }
+    parameters_.upload(store.state().data(), static_cast<std::int64_t>(store.state().size()));
+    for (Step& s : steps_) {
+      if (s.op.kind == Kind::channels) {
+        std::vector<float> all;
+        for (const auto* part : {&s.op.mean, &s.op.scale, &s.op.shift}) {
+          all.insert(all.end(), part->begin(), part->end());
+        }
+        s.channels = Array<float>(stream_, std::span<const float>(all));
+      }
+      if (s.op.kind == Kind::linear) {
+        const float* weight = on_device(*s.op.weight);
+        for (auto* p : {s.forward.get(), s.backward.get()}) {
+          if (p != nullptr) {
+            p->pack(*s.op.weight, weight);
+          }
+        }
+        if (s.op.bias != nullptr) {
+          on_device(*s.op.bias);
+        }
+      }
+    }
+    stream_.finish();
+    version_ = current_version();
+  }
+
+  /// Elements from the store's first to a parameter's; negative: it is of another store.
+  std::int64_t offset_of(const Parameter<float>& p) const {
+    const auto state = model_.parameters().state();
+    const float* at = p.value().data();
+    const bool inside = std::less_equal<>{}(state.data(), at) && std::less<>{}(at, state.data() + state.size());
+    return inside ? at - state.data() : -1;
+  }
+  /// A parameter on the device; one of another store (weights with a normalisation folded in) is copied.
+  const float* on_device(const Parameter<float>& p) {
+    if (const std::int64_t offset = offset_of(p); offset >= 0) {
+      return parameters_.get() + offset;
+    }
+    auto& copy = derived_[&p];
+    if (copy.get() == nullptr) {
+      copy = Array<float>(stream_, p.size());
+    }
+    copy.upload(p.value().data(), p.size());
+    return copy.get();
+  }
+  const float* bias_of(const Step& s) const {
+    if (s.op.bias == nullptr) {
+      return nullptr;
+    }
+    const std::int64_t offset = offset_of(*s.op.bias);
+    return offset >= 0 ? parameters_.get() + offset : derived_.at(s.op.bias).get();
+  }
+
+  Step& step_of(int number) { return number >= 0 ? steps_[static_cast<std::size_t>(number)] : input_; }
+
+  void begin(const float* x, std::int64_t images) {
+    require(images >= 1 && images <= capacity_, "device network: ", images, " images, expected 1 to ", capacity_);
+    images_ = images;
+    input_.value = const_cast<float*>(x);
+    input_.out_size = size();
+    input_.room = input_gradient_.get();
+    for (Step& s : steps_) {  // a reshaped input
+      if (s.op.kind == Kind::reshape) {
+        s.value = step_of(s.input[0]).value;
+      }
+    }
+  }
+
+  void run_forward(Step& s) {
+    const auto& k = stream_.kernels();
+    const std::int64_t groups = groups_of(images_);
+    const float* x = step_of(s.input[0]).value;
+    const std::int64_t n = groups * s.out_size * 32;
+    switch (s.op.kind) {
+      case Kind::linear:
+        s.forward->apply(x, s.value, {.bias = bias_of(s), .mask = nullptr, .relu = s.op.relu, .accumulate = false},
+                         groups, transformed_);
+        return;
+      case Kind::unary:
+        return k.unary_forward(stream_.get(), s.op.function, x, s.value, n, s.op.a, s.op.b);
+      case Kind::sum:
+        return k.add_values(stream_.get(), x, step_of(s.input[1]).value, s.value, n, s.op.relu);
+      case Kind::max_pool:
+        return k.max_pool(stream_.get(), s.op.geometry, x, s.value, groups);
+      case Kind::avg_pool:
+        return k.avg_pool(stream_.get(), s.op.geometry, s.op.include_padding, x, s.value, groups);
+      case Kind::reshape:
+        return;
+      case Kind::channels: {
+        const std::int64_t c = s.channels.size() / 3;
+        const float* f = s.channels.get();
+        return k.channel_affine(stream_.get(), x, s.value, c, s.out_size / c, {f, f + c, f + 2 * c}, s.op.relu, groups);
+      }
+    }
+  }
+
+  void backward(bool weights, bool to_input) {
+    require(use_ != Use::logits, "device network: a backward pass, expected a network for gradients");
+    for (Step& s : steps_) {
+      s.has_gradient = s.unmasked = false;
+    }
+    input_.has_gradient = input_.unmasked = false;
+    Step& last = steps_.back();
+    last.gradient = last.room;
+    last.has_gradient = true;
+    for (std::size_t i = steps_.size(); i-- > 0;) {
+      if (steps_[i].has_gradient) {
+        run_backward(steps_[i], weights, to_input);
+      }
+    }
+  }
+
+  /// Whether the gradient of input k of a step is asked for.
+  bool wanted(const Step& s, std::size_t k, bool to_input) {
+    return to_input || (s.input[k] >= 0 && step_of(s.input[k]).below_weights);
+  }
+  /// Where the gradient of a step's input goes, as Tape::target.
+  Tape<float>::Target target(Step& to, bool can_mask) {
+    Tape<float>::Target t{.data = to.has_gradient ? to.gradient : to.room, .accumulate = to.has_gradient};
+    to.gradient = t.data;
+    to.has_gradient = true;
+    if (to.op.relu && can_mask) {
+      t.mask = to.value;
+    } else if (to.op.relu) {
+      to.unmasked = true;
+    }
+    return t;
+  }
+
+  void run_backward(Step& s, bool weights, bool to_input) {
+    const auto& k = stream_.kernels();
+    const std::int64_t groups = groups_of(images_);
+    Step& from = step_of(s.input[0]);
+    const std::int64_t n = groups * s.in_size * 32;
+    if (s.op.relu && s.unmasked) {
+      k.pass_gradient(stream_.get(), s.gradient, s.gradient, groups * s.out_size * 32, false, s.value);
+    }
+    const float* dy = s.gradient;
+    if (s.op.kind == Kind::linear && weights) {
+      add_weight_gradients(s, from.value, dy, groups);
+    }
+    if (s.op.kind == Kind::sum) {
+      for (std::size_t i = 0; i < 2; ++i) {
+        if (wanted(s, i, to_input)) {
+          const auto t = target(step_of(s.input[i]), true);
+          k.pass_gradient(stream_.get(), dy, t.data, n, t.accumulate, t.mask);
+        }
+      }
+      return;
+    }
+    if (!wanted(s, 0, to_input)) {
+      return;
+    }
+    if (s.op.kind == Kind::reshape) {
+      from.unmasked = from.unmasked || from.op.relu;
+      if (from.has_gradient) {
+        k.pass_gradient(stream_.get(), dy, from.gradient, n, true, nullptr);
+      } else {
+        from.gradient = s.gradient;
+        from.has_gradient = true;
+      }
+      return;
+    }
+    const auto t = target(from, s.op.kind != Kind::unary);
+    switch (s.op.kind) {
+      case Kind::linear:
+        return s.backward->apply(dy, t.data,
+                                 {.bias = nullptr, .mask = t.mask, .relu = false, .accumulate = t.accumulate}, groups,
+                                 transformed_);
+      case Kind::unary:
+        return k.unary_backward(stream_.get(), s.op.function, from.value, s.value, dy, t.data, n, s.op.a, s.op.b,
+                                t.accumulate);
+      case Kind::max_pool:
+        return k.max_pool_backward(stream_.get(), s.op.geometry, from.value, s.value, dy, t.data, t.accumulate, t.mask,
+                                   groups);
+      case Kind::avg_pool:
+        return k.avg_pool_backward(stream_.get(), s.op.geometry, s.op.include_padding, dy, t.data, t.accumulate, t.mask,
+                                   groups);
+      case Kind::channels: {
+        const std::int64_t c = s.channels.size() / 3;
+        return k.channel_backward(stream_.get(), dy, t.data, c, s.out_size / c, s.channels.get() + c, t.accumulate,
+                                  t.mask, groups * 32, groups);
+      }
+      case Kind::sum:
+      case Kind::reshape:
+        return;
+    }
+  }
+
+  void add_weight_gradients(const Step& s, const float* x, const float* dy, std::int64_t groups) {
+    const auto& k = stream_.kernels();
+    const auto gradient_of = [&](const Parameter<float>& p) { return gradients_.get() + offset_of(p); };
+    if (s.op.bias != nullptr && s.op.bias->trainable()) {
+      const std::int64_t channels = s.op.bias->size();
+      k.bias_gradient(stream_.get(), channels, s.out_size / channels, dy, gradient_of(*s.op.bias), scratch_.get(),
+                      groups);
+    }
+    if (!s.op.weight->trainable()) {
+      return;
+    }
+    float* dw = gradient_of(*s.op.weight);
+    const float* in = s.op.transposed ? dy : x;
+    const float* out = s.op.transposed ? x : dy;
+    const auto& g = s.op.geometry;
+    if (s.op.matrix) {
+      k.linear_weight_gradient(stream_.get(), g.out_channels, g.in_channels, in, out, dw, scratch_.get(), groups);
+    } else {
+      k.conv_weight_gradient(stream_.get(), g, in, out, dw, scratch_.get(), groups);
+    }
+  }
+
+  const nn::Model& model_;
+  Stream stream_;
+  std::int64_t capacity_;
+  Use use_;
+  std::vector<Array<float>> arrays_;
+  std::map<const Parameter<float>*, Array<float>> derived_;
+  Array<float> parameters_, gradients_, seed_, loss_, saved_, scratch_, input_gradient_;
+  std::array<Array<float>, 2> transformed_;
+  Array<std::int32_t> prediction_;
+  std::vector<Step> steps_;
+  Step input_;
+  std::int64_t images_ = 0;
+  std::uint64_t version_ = 0;
+};
+
+}  // namespace pavise::device

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+// A convolution or a fully connected layer on a GPU, in one of its directions, by the algorithm that the CPU takes for
+// the same shape: the matrix micro-kernel by a plan, or Winograd's transforms around it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "pavise/autodiff/linear.hpp"
+#include "pavise/autodiff/trace.hpp"
+#include "pavise/device/memory.hpp"
+
+namespace pavise::device {
+
+class Product {
+ public:
+  /// `back`: the derivative of the convolution or layer with respect to its input.
+  Product(const Stream& stream, const TracedOperation<float>& op, bool back) : stream_(stream), back_(back) {
+    const auto& g = op.geometry;
+    geometry_ = g;
+    winograd_ = !op.matrix && kernels::uses_winograd(g);
+    kernels::GatherPlan plan;
+    if (winograd_) {
+      shape_ = {back ? g.out_channels : g.in_channels, back ? g.in_channels : g.out_channels, g.in_height, g.in_width};
+      // One product for each of the 36 elements of a tile, over all tiles: a grouped convolution by single elements.
+      const std::int64_t tiles = (shape_.height + 3) / 4 * ((shape_.width + 3) / 4);
+      plan = kernels::forward_plan({.in_channels = 36 * shape_.channels,
+                                    .in_height = 1,
+                                    .in_width = tiles,
+                                    .out_channels = 36 * shape_.rows,
+                                    .kernel_height = 1,
+                                    .kernel_width = 1,
+                                    .groups = 36,
+                                    .out_height = 1,
+                                    .out_width = tiles});
+      scratch_in_ = 36 * shape_.channels * tiles;
+      scratch_out_ = 36 * shape_.rows * tiles;
+      weight_ = Array<float>(stream, 36 * shape_.rows * shape_.channels);
+    } else if (op.matrix) {
+      plan = back ? kernels::matrix_plan(g.in_channels, g.out_channels, true)
+                  : kernels::matrix_plan(g.out_channels, g.in_channels, false);
+    } else {
+      plan = back ? kernels::backward_plan(g) : kernels::forward_plan(g);
+    }
+    operator_ = stream.kernels().make_operator(plan);
+  }
+  Product(const Product&) = delete;
+  Product& operator=(const Product&) = delete;
+  ~Product() {
+    try {
+      stream_.finish();
+      stream_.kernels().destroy_operator(operator_);
+    } catch (const DeviceError&) {
+    }
+  }
+
+  /// Elements for each image that `apply` needs room for before and behind the products of Winograd's algorithm.
+  std::int64_t scratch_in() const { return scratch_in_; }
+  std::int64_t scratch_out() const { return scratch_out_; }
+
+  /// Takes the weights: `parameter` on the host, `weight` the same on the device.
+  void pack(const Parameter<float>& parameter, const float* weight) {
+    if (winograd_) {
+      const auto grouped = transformed_weights(parameter.value().data());
+      weight_.upload(grouped.data(), weight_.size());
+      stream_.finish();
+      weight = weight_.get();
+    }
+    stream_.kernels().pack_operator(stream_.get(), operator_, weight);
+  }
+
+  /// Queues out = product(in), with the epilogue; `scratch` as said above, for every image.
+  void apply(const float* in, float* out, const kernels::Epilogue<float>& e, std::int64_t groups,
+             const std::array<Array<float>, 2>& scratch) const {
+    const auto& k = stream_.kernels();
+    if (!winograd_) {
+      k.apply_operator(stream_.get(), operator_, in, out, e, groups);
+      return;
+    }
+    k.winograd_input(stream_.get(), shape_, in, scratch[0].get(), groups);
+    k.apply_operator(stream_.get(), operator_, scratch[0].get(), scratch[1].get(), {}, groups);
+    k.winograd_output(stream_.get(), shape_, scratch[1].get(), out, e, groups);
+  }
+
+ private:
+  /// The transformed weights as those of the grouped convolution: [36][row][channel].
+  std::vector<float> transformed_weights(const float* weight) const {
+    kernels::PackedWeights<AlignedVector<float>> single;
+    kernels::pack_winograd(geometry_, back_, weight, 1, true, single,
+                           [](std::int64_t n, const auto& body) { parallel_for(n, body); });
+    std::vector<float> out(static_cast<std::size_t>(36 * shape_.rows * shape_.channels));
+    for (std::int64_t xi = 0; xi < 36; ++xi) {
+      for (std::int64_t r = 0; r < shape_.rows; ++r) {
+        const std::int64_t from = single.tiles[static_cast<std::size_t>(r)].at + xi * shape_.channels;
+        std::copy_n(single.data.begin() + from, shape_.channels,
+                    out.begin() + (xi * shape_.rows + r) * shape_.channels);
+      }
+    }
+    return out;
+  }
+
+  const Stream& stream_;
+  bool back_;
+  bool winograd_ = false;
+  kernels::ConvGeometry geometry_;
+  kernels::WinogradShape shape_{};
+  std::int64_t scratch_in_ = 0, scratch_out_ = 0;
+  Array<float> weight_;
+  kernels::cuda::Operator* operator_ = nullptr;
+};
+
+}  // namespace pavise::device

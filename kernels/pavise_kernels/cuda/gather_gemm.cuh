@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: MIT
+// What the matrix micro-kernels share (gather_gemm.cu, in single precision; gather_gemm_fast.cu, on tensor cores): the
+// device's form of a plan, what a launch reads, and the copies of inputs and weights to shared memory.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "pavise_kernels/cuda/runtime.cuh"
+
+namespace pavise::kernels::cuda {
+
+/// The tiles of a number of points: together they cover every place of `points` groups.
+struct TileList {
+  int points = 0;
+  int count = 0;
+  int4* device = nullptr;
+  double taps = 0;  ///< of all tiles
+};
+
+struct Operator {
+  std::int64_t rows = 0, taps = 0, channel_groups = 0;
+  std::int64_t in_size = 0, out_size = 0, in_group = 0, out_group = 0, out_row = 0;
+  std::int64_t weight_row = 0, weight_group = 0;
+  int padded = 0;
+  int multiprocessors = 1;
+  int* source = nullptr;
+  int2* class_taps = nullptr;
+  int2* points = nullptr;
+  float* packed = nullptr;
+  std::vector<TileList> tiles;
+
+  ~Operator() {
+    const Table& t = *table.load();
+    for (void* p : {static_cast<void*>(source), static_cast<void*>(class_taps), static_cast<void*>(points),
+                    static_cast<void*>(packed)}) {
+      t.release(p, nullptr);
+    }
+    for (const TileList& list : tiles) {
+      t.release(list.device, nullptr);
+    }
+  }
+};
+
+namespace gather {
+
+constexpr int kWarps = 4;   ///< of a block
+constexpr int kStages = 3;  ///< of shared memory: one is used while the others are filled
+
+/// What a launch reads.
+struct Job {
+  const float* weight;  ///< [channel group][packed tap][padded rows]
+  const float* in;
+  float* out;
+  const float* bias;
+  const float* mask;
+  const int2* taps;    ///< offset of the input, packed tap; class after class
+  const int2* points;  ///< of the input and the output, class after class
+  const int4* tiles;   ///< first tap, taps, first point, places | part << 8
+  std::int64_t in_size, out_size, in_group, out_group, out_row;
+  int rows, padded, weight_taps, tile_count;
+  int groups;
+  bool relu, accumulate;
+};
+
+inline const TileList& tiles_of(const Operator& op, int points) {
+  return *std::find_if(op.tiles.begin(), op.tiles.end(), [&](const TileList& l) { return l.points == points; });
+}
+
+inline Job job_of(const Operator& op, const TileList& list, const float* in, float* out, const Epilogue<float>& e,
+                  std::int64_t groups) {
+  return {.weight = op.packed,
+          .in = in,
+          .out = out,
+          .bias = e.bias,
+          .mask = e.mask,
+          .taps = op.class_taps,
+          .points = op.points,
+          .tiles = list.device,
+          .in_size = op.in_size,
+          .out_size = op.out_size,
+          .in_group = op.in_group,
+          .out_group = op.out_group,
+          .out_row = op.out_row,
+          .rows = static_cast<int>(op.rows),
+          .padded = op.padded,
+          .weight_taps = static_cast<int>(op.taps),
+          .tile_count = list.count,
+          .groups = static_cast<int>(groups),
+          .relu = e.relu,
+          .accumulate = e.accumulate};
+}
+
+/// The work of a block: Slots tiles of Rows rows, times Items tiles of Points points, for kStep taps at a time.
+template <int Rows, int Points, int Slots>
+struct Shape {
+  static constexpr int kItems = kWarps / Slots;
+  static constexpr int kStep = std::min(16, 128 / (kItems * Points));  // 16 KiB of inputs in a stage
+  static constexpr int kInputs = kItems * kStep * Points * 32;         // [item][tap][point][32]
+  static constexpr int kStage = kInputs + Slots * kStep * Rows;        // and weights [slot][tap][row]
+  static constexpr std::size_t kShared = sizeof(float) * kStages * kStage;
+};
+
+/// Where row `row` of a tap's weights lies among them, where they are rotated.
+template <int Rows>
+__device__ __forceinline__ int rotated_row(int row, int tap) {
+  return Rows % 32 == 0 ? (row + 8 * (tap & 3)) % Rows : row ^ (8 * ((tap >> 1) & 1));
+}
+
+/// Copies stages of inputs and weights. `Rotated`: columns and rows are moved by a multiple of eight that depends on the
+/// tap, so that lanes that read four taps at a time find them in different banks. A warp copies four rows of 128 bytes of its own item's inputs at a time, 16 bytes
+/// a lane; rows are points, tap after tap, so a lane stays with one point, or with two.
+template <int Rows, int Points, int Slots, bool Rotated = false>
+class Stager {
+ public:
+  using S = Shape<Rows, Points, Slots>;
+  static constexpr int kPass = 4 * Slots;                           ///< rows that an item's warps copy at a time
+  static constexpr int kOwn = Points > kPass ? Points / kPass : 1;  ///< points of a lane
+  static constexpr int kTapsPerPass = Points > kPass ? 1 : kPass / Points;
+
+  /// place(q): where point q of the warp's item lies in the input.
+  template <class Place>
+  __device__ __forceinline__ Stager(const Job& job, int row0, const Place& place) : job_(job) {
+    const int row = warp_id() % Slots * 4 + lane_id() / 8;
+    tap_ = row / Points % kTapsPerPass;
+    PAVISE_UNROLL
+    for (int k = 0; k < kOwn; ++k) {
+      from_[k] = job.in + place(row % Points + k * kPass) + lane_id() % 8 * 4;
+    }
+    to_ = (warp_id() / Slots * S::kStep * Points + row) * 32 + (Rotated ? 0 : lane_id() % 8 * 4);
+    const int piece = static_cast<int>(threadIdx.x) % kPieces;
+    const int slot = static_cast<int>(threadIdx.x) / kPieces % Slots;
+    weight_tap_ = static_cast<int>(threadIdx.x) / (kPieces * Slots);
+    weight_row_ = row0 + slot * Rows + piece * kWidth;
+    weight_to_ = S::kInputs + (slot * S::kStep + weight_tap_) * Rows + (Rotated ? 0 : piece * kWidth);
+    piece_ = piece;
+  }
+
+  /// Starts the copies of `count` taps.
+  __device__ __forceinline__ void fill(const int2* taps, int count, float* stage) const {
+    PAVISE_UNROLL
+    for (int t = 0; t < S::kStep; t += kTapsPerPass) {
+      if (t + tap_ < count) {
+        const std::int64_t offset = static_cast<std::int64_t>(taps[t + tap_].x) * 32;
+        PAVISE_UNROLL
+        for (int k = 0; k < kOwn; ++k) {
+          copy_async(stage + to_ + column(t + tap_) + (t * Points + k * kPass) * 32, from_[k] + offset);
+        }
+      }
+    }
+    if (weight_row_ >= job_.padded) {
+      return;
+    }
+    const float* weight =
+        job_.weight + static_cast<std::int64_t>(blockIdx.z) * job_.weight_taps * job_.padded + weight_row_;
+    PAVISE_UNROLL
+    for (int t = 0; t < S::kStep; t += kWeightTapsPerPass) {
+      if (t + weight_tap_ < count) {
+        const float* from = weight + static_cast<std::int64_t>(taps[t + weight_tap_].y) * job_.padded;
+        float* const to = stage + weight_to_ + row_piece(t + weight_tap_) + t * Rows;
+        if constexpr (kWidth == 4) {
+          copy_async(to, from);
+        } else {
+          *to = *from;
+        }
+      }
+    }
+  }
+
+  /// Zeros in place of the taps from `count` to the next multiple of eight.
+  __device__ __forceinline__ void clear_behind(int count, float* stage) const {
+    const int end = (count + 7) / 8 * 8;
+    const float4 zero{};
+    PAVISE_UNROLL
+    for (int t = 0; t < S::kStep; t += kTapsPerPass) {
+      if (t + tap_ >= count && t + tap_ < end) {
+        PAVISE_UNROLL
+        for (int k = 0; k < kOwn; ++k) {
+          *reinterpret_cast<float4*>(stage + to_ + column(t + tap_) + (t * Points + k * kPass) * 32) = zero;
+        }
+      }
+    }
+    PAVISE_UNROLL
+    for (int t = 0; t < S::kStep; t += kWeightTapsPerPass) {
+      if (t + weight_tap_ >= count && t + weight_tap_ < end) {
+        *reinterpret_cast<float4*>(stage + weight_to_ + row_piece(t + weight_tap_) + t * Rows) = zero;
+      }
+    }
+  }
+
+ private:
+  static constexpr int kPieces = Rows >= 4 ? Rows / 4 : Rows;  ///< of a tile's weights: 16 bytes each, or single ones
+  static constexpr int kWidth = Rows / kPieces;
+  static constexpr int kWeightTapsPerPass = kWarps * 32 / (kPieces * Slots);
+
+  /// Where this lane's 16 bytes of a row of inputs go.
+  __device__ __forceinline__ static int column(int tap) {
+    return Rotated ? (lane_id() % 8 + 2 * (tap & 3)) % 8 * 4 : 0;
+  }
+  /// Where this thread's piece of a tap's weights goes.
+  __device__ __forceinline__ int row_piece(int tap) const { return Rotated ? rotated_row<Rows>(piece_ * 4, tap) : 0; }
+
+  const Job& job_;
+  const float* from_[kOwn];
+  int to_, tap_;
+  int weight_to_, weight_tap_, weight_row_, piece_;
+};
+
+}  // namespace gather
+
+}  // namespace pavise::kernels::cuda

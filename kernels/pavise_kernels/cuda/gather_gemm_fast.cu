@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: MIT
+// The matrix micro-kernel of gather_gemm.cu on tensor cores, for the fast mode: inputs and weights are rounded to TF32 (ten
+// bits behind the point), products are added in float in the order of the hardware. 32 images lie side by side, so a tap
+// of a point is four columns blocks of eight for mma.m16n8k8, whatever the shape of the convolution: a warp has
+// Rows x (Points x 32) sums, and takes eight taps of all of them at a time from shared memory.
+//
+// Oracle: the same sums in double, within the rounding of TF32; tests/cuda/gather_gemm_checks.hpp.
+#include <array>
+#include <bit>
+#include <cmath>
+
+#include "pavise_kernels/cuda/gather_gemm.cuh"
+
+namespace pavise::kernels::cuda {
+
+namespace {
+
+using namespace gather;  // NOLINT(google-build-using-namespace)
+
+#ifdef __CUDACC__
+/// To the nearest number of TF32, ties away from zero.
+__device__ __forceinline__ float to_tf32(float v) {
+  unsigned r;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(v));
+  return __uint_as_float(r);
+}
+/// d += a b for a (16,8) and b (8,8) spread over the warp.
+__device__ __forceinline__ void multiply(float (&d)[4], const float (&a)[4], const float (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(__float_as_uint(a[0])), "r"(__float_as_uint(a[1])), "r"(__float_as_uint(a[2])), "r"(__float_as_uint(a[3])),
+        "r"(__float_as_uint(b[0])), "r"(__float_as_uint(b[1])));
+}
+#else
+inline float to_tf32(float v) {
+  const auto bits = std::bit_cast<std::uint32_t>(v);
+  return std::isfinite(v) ? std::bit_cast<float>((bits + 0x1000u) & ~0x1FFFu) : v;
+}
+/// The instruction's layout: lane 4g+t holds rows g and g+8 of taps t and t+4 of a, and column g of b.
+inline void multiply(float (&d)[4], const float (&a)[4], const float (&b)[2]) {
+  const int g = lane_id() / 4;
+  const int t = lane_id() % 4;
+  for (int k = 0; k < 8; ++k) {
+    const float upper = __shfl_sync(0xFFFFFFFFu, a[k / 4 * 2], g * 4 + k % 4);
+    const float lower = __shfl_sync(0xFFFFFFFFu, a[k / 4 * 2 + 1], g * 4 + k % 4);
+    const float left = __shfl_sync(0xFFFFFFFFu, b[k / 4], 2 * t * 4 + k % 4);
+    const float right = __shfl_sync(0xFFFFFFFFu, b[k / 4], (2 * t + 1) * 4 + k % 4);
+    d[0] += upper * left;
+    d[1] += upper * right;
+    d[2] += lower * left;
+    d[3] += lower * right;
+  }
+}
+#endif
+
+template <int Rows, int Points, int Slots>
+__global__ void __launch_bounds__(kWarps * 32, 4) gather_gemm_fast_kernel(Job job) {
+  using S = Shape<Rows, Points, Slots>;
+  static_assert(Rows % 16 == 0 && S::kStep % 8 == 0);
+  constexpr int kRowBlocks = Rows / 16;
+  const int4 tile = job.tiles[blockIdx.x % job.tile_count];
+  const int places = tile.w & 0xFF;
+  const int part = tile.w >> 8;
+  const int shift = __popc(static_cast<unsigned>(places - 1));
+  const int first_item = static_cast<int>(blockIdx.x) / job.tile_count * S::kItems;
+  if (first_item * Points + part * (Points >> shift) >= job.groups) {
+    return;
+  }
+  const int slot = warp_id() % Slots;
+  const int item = warp_id() / Slots;
+  const int block_row = static_cast<int>(blockIdx.y) * Slots * Rows;
+  const int row0 = block_row + slot * Rows;
+  const int group0 = (first_item + item) * Points + part * (Points >> shift);
+  const bool works = row0 < job.rows && group0 < job.groups;
+  const auto channels = static_cast<std::int64_t>(blockIdx.z);
+  const int g = lane_id() / 4;
+  const int t = lane_id() % 4;
+
+  float* const shared = dynamic_shared();
+  const Stager<Rows, Points, Slots, true> stager(job, block_row, [&](int q) {
+    const std::int64_t group = std::min(group0 + (q >> shift), job.groups - 1);
+    return (group * job.in_size + channels * job.in_group + job.points[tile.z + (q & (places - 1))].x) * 32;
+  });
+  float sum[kRowBlocks][Points * 4][4];
+  PAVISE_UNROLL
+  for (int m = 0; m < kRowBlocks; ++m) {
+    PAVISE_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      const int row = row0 + m * 16 + half * 8 + g;
+      const float start = job.bias != nullptr && row < job.rows ? job.bias[channels * job.rows + row] : 0.0f;
+      PAVISE_UNROLL
+      for (int n = 0; n < Points * 4; ++n) {
+        sum[m][n][half * 2] = sum[m][n][half * 2 + 1] = start;
+      }
+    }
+  }
+
+  const int2* taps = job.taps + tile.x;
+  const auto fill = [&](int first, int stage) {
+    if (first < tile.y) {
+      const int count = std::min(tile.y - first, 0 + S::kStep);
+      stager.fill(taps + first, count, shared + stage * S::kStage);
+      if (count % 8 != 0) {
+        stager.clear_behind(count, shared + stage * S::kStage);
+      }
+    }
+    commit_copies();
+  };
+  PAVISE_UNROLL
+  for (int stage = 0; stage < kStages - 1; ++stage) {
+    fill(stage * S::kStep, stage);
+  }
+  const float* x = shared + item * S::kStep * Points * 32;
+  const float* w = shared + S::kInputs + slot * S::kStep * Rows;
+  int stage = 0;
+  PAVISE_NO_UNROLL
+  for (int first = 0; first < tile.y; first += S::kStep) {
+    wait_for_copies<kStages - 2>();
+    __syncthreads();  // everybody's copies are there, and the stage that is filled next is no longer read
+    fill(first + (kStages - 1) * S::kStep, stage == 0 ? kStages - 1 : stage - 1);
+    if (works) {
+      const float* xs = x + stage * S::kStage;
+      const float* ws = w + stage * S::kStage;
+      PAVISE_UNROLL
+      for (int k = 0; k < S::kStep; k += 8) {
+        if (first + k < tile.y) {
+          float a[kRowBlocks][4];
+          PAVISE_UNROLL
+          for (int m = 0; m < kRowBlocks; ++m) {
+            PAVISE_UNROLL
+            for (int i = 0; i < 4; ++i) {
+              const int tap = k + t + i / 2 * 4;
+              a[m][i] = to_tf32(ws[tap * Rows + rotated_row<Rows>(m * 16 + i % 2 * 8, tap) + g]);
+            }
+          }
+          PAVISE_UNROLL
+          for (int n = 0; n < Points * 4; ++n) {
+            const int column = (n % 4 + t) % 4 * 8 + g;  // as the copies rotate them
+            const float b[2] = {to_tf32(xs[((k + t) * Points + n / 4) * 32 + column]),
+                                to_tf32(xs[((k + t + 4) * Points + n / 4) * 32 + column])};
+            PAVISE_UNROLL
+            for (int m = 0; m < kRowBlocks; ++m) {
+              multiply(sum[m][n], a[m], b);
+            }
+          }
+        }
+      }
+    }
+    stage = stage + 1 < kStages ? stage + 1 : 0;
+  }
+  if (!works) {
+    return;
+  }
+  PAVISE_UNROLL
+  for (int q = 0; q < Points; ++q) {
+    const std::int64_t group = group0 + (q >> shift);
+    if (group >= job.groups) {
+      break;
+    }
+    const std::int64_t point =
+        group * job.out_size + channels * job.out_group + job.points[tile.z + (q & (places - 1))].y;
+    PAVISE_UNROLL
+    for (int part_of = 0; part_of < kRowBlocks * 2; ++part_of) {
+      const int row = row0 + part_of * 8 + g;
+      if (row >= job.rows) {
+        continue;
+      }
+      PAVISE_UNROLL
+      for (int n = 0; n < 4; ++n) {
+        const std::int64_t at = (point + row * job.out_row) * 32 + n * 8 + t * 2;
+        float y[2];
+        PAVISE_UNROLL
+        for (int i = 0; i < 2; ++i) {
+          y[i] = sum[part_of / 2][q * 4 + n][part_of % 2 * 2 + i];
+          if (job.relu) {
+            y[i] = 0.0f > y[i] ? 0.0f : y[i];  // keeps NaN
+          }
+          if (job.mask != nullptr) {
+            y[i] = job.mask[at + i] > 0.0f ? y[i] : 0.0f;
+          }
+          if (job.accumulate) {
+            y[i] = y[i] + job.out[at + i];
+          }
+        }
+        *reinterpret_cast<float2*>(job.out + at) = float2{y[0], y[1]};
+      }
+    }
+  }
+}
+
+struct FastShape {
+  int rows, points;
+  void (*kernel[3])(Job);  ///< for 1, 2 and 4 tiles of rows in a block
+  std::size_t shared[3];
+};
+template <int Rows, int Points>
+constexpr FastShape fast_shape() {
+  return {Rows,
+          Points,
+          {gather_gemm_fast_kernel<Rows, Points, 1>, gather_gemm_fast_kernel<Rows, Points, 2>,
+           gather_gemm_fast_kernel<Rows, Points, 4>},
+          {Shape<Rows, Points, 1>::kShared, Shape<Rows, Points, 2>::kShared, Shape<Rows, Points, 4>::kShared}};
+}
+constexpr std::array kFastShapes = {fast_shape<32, 2>(), fast_shape<16, 4>(), fast_shape<16, 2>(), fast_shape<16, 1>()};
+
+int slots_for(const Operator& op, const FastShape& shape) {
+  const std::int64_t row_tiles = (op.rows + shape.rows - 1) / shape.rows;
+  return row_tiles >= 3 ? 4 : row_tiles == 2 ? 2 : 1;
+}
+
+/// An estimate of the time, as in gather_gemm.cu: a warp's instructions for eight taps, and how evenly the warps fill the
+/// machine.
+double cost(const Operator& op, const FastShape& shape, std::int64_t groups) {
+  const auto slots = static_cast<double>(slots_for(op, shape));
+  const double row_tiles = std::ceil(std::ceil(static_cast<double>(op.rows) / shape.rows) / slots) * slots;
+  const TileList& list = tiles_of(op, shape.points);
+  const double chunks = std::ceil(static_cast<double>(groups) / shape.points);
+  const double warps = std::max(1.0, list.count * chunks * row_tiles);
+  const double taps = std::ceil(list.taps / std::max(1, list.count) / 8);
+  const double products = shape.rows / 16.0 * shape.points * 4;
+  const double issue = 2 * products + 8.0 * shape.points * 4 + shape.rows + 16.0 * shape.points / slots + 24;
+  const double each = std::ceil(warps / (4.0 * op.multiprocessors));
+  const double waves = each < 4 ? each * (2.0 - 0.25 * each) : 4 * std::ceil(each / 4);
+  return taps * issue * waves;
+}
+
+void apply_with(Stream stream, const Operator* op, const FastShape& shape, const float* in, float* out,
+                const Epilogue<float>& e, std::int64_t groups) {
+  const TileList& list = tiles_of(*op, shape.points);
+  if (op->rows == 0 || groups == 0 || list.count == 0) {
+    return;
+  }
+  const int slots = slots_for(*op, shape);
+  const std::int64_t items = kWarps / slots * shape.points;
+  const Job job = job_of(*op, list, in, out, e, groups);
+  const std::int64_t row_tiles = (op->rows + shape.rows - 1) / shape.rows;
+  const dim3 blocks(static_cast<unsigned>((groups + items - 1) / items * job.tile_count),
+                    static_cast<unsigned>((row_tiles + slots - 1) / slots), static_cast<unsigned>(op->channel_groups));
+  const auto variant = static_cast<std::size_t>(slots / 2);
+  launch(stream, "apply_operator_fast", shape.kernel[variant], blocks, kWarps * 32, shape.shared[variant], job);
+}
+
+}  // namespace
+
+void fill_gather_gemm_fast(Table& t) {
+  t.apply_operator_fast = [](Stream stream, const Operator* op, const float* in, float* out, const Epilogue<float>& e,
+                             std::int64_t groups) {
+    const FastShape* best = nullptr;
+    double least = 0;
+    for (const FastShape& shape : kFastShapes) {
+      const double c = cost(*op, shape, groups);
+      if (best == nullptr || c < least) {
+        best = &shape;
+        least = c;
+      }
+    }
+    apply_with(stream, op, *best, in, out, e, groups);
+  };
+  t.apply_operator_fast_tiled = [](Stream stream, const Operator* op, const float* in, float* out,
+                                   const Epilogue<float>& e, std::int64_t groups, int rows, int points) {
+    for (const FastShape& shape : kFastShapes) {
+      if (shape.rows == rows && shape.points == points) {
+        apply_with(stream, op, shape, in, out, e, groups);
+        return;
+      }
+    }
+    throw ValueError(concat("cuda: no fast tile of ", rows, "x", points));
+  };
+  t.fast_operator_tiles = [](int i) {
+    const auto n = static_cast<std::size_t>(i);
+    return n < kFastShapes.size() ? kFastShapes[n].rows * 100 + kFastShapes[n].points : 0;
+  };
+}
+
+}  // namespace pavise::kernels::cuda
