@@ -58,8 +58,8 @@ part_build() {
   printf '%s\n' "${sources[@]}" |
     limited 200 xargs -P "$cores" -I FILE bash -c '"$0" --compile "$1/$(basename "$2").o" "$2"' "$PWD/benchmarks/gpu.sh" "$build" FILE ||
     return 1
-  limited 60 "$nvcc" -arch="${PAVISE_GPU_ARCH:-sm_90}" -Xcompiler -fopenmp "$build/gpu_main.cpp.o" "${kernels[@]}" -o "$build/gpu_checks" &&
-    limited 60 "$nvcc" -arch="${PAVISE_GPU_ARCH:-sm_90}" -Xcompiler -fopenmp "$build/bench.cpp.o" "${kernels[@]}" -o "$build/bench"
+  limited 60 "$nvcc" -arch="${PAVISE_GPU_ARCH:-sm_90}" -Xcompiler -fopenmp "$build/gpu_main.cpp.o" "${kernels[@]}" -lz -o "$build/gpu_checks" &&
+    limited 60 "$nvcc" -arch="${PAVISE_GPU_ARCH:-sm_90}" -Xcompiler -fopenmp "$build/bench.cpp.o" "${kernels[@]}" -lz -o "$build/bench"
 }
 
 part_check() { limited 100 "$build/gpu_checks"; }

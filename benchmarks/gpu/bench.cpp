@@ -2,7 +2,7 @@
 // Times the CUDA kernels with device events: medians, warm, on random inputs. Prints a line of JSON for each
 // measurement as soon as it is made, so that a run that is cut off leaves what it has.
 //
-//   bench FILE [SECTION...]   sections: ceilings network tiles elements weights
+//   bench FILE [SECTION...]   sections: network residual tiles elements weights
 //
 // FLOPs are those of the direct algorithm without the taps that fall on padding, multiplications and additions counted
 // apart; bytes count each array once.
@@ -16,6 +16,7 @@
 
 #include "cuda/network.hpp"
 #include "pavise/core/device.hpp"
+#include "pavise/device/network.hpp"
 
 namespace {
 
@@ -139,12 +140,13 @@ void ceilings(Bench& b) {
          pavise::concat(",\"tb_per_s\":", static_cast<float>(b.peak_bytes * 1e-12)));
 }
 
-void network(Bench& b) {
-  for (const std::int64_t images : {4096, 16384}) {
+void network(Bench& b, bool fast, std::int64_t images) {
+  {
     const auto model = pavise::nn::small_cnn({.seed = 0});
     auto& store = model.parameters();
     const auto layers = small_cnn_layers(store);
-    DeviceNetwork net(b.t, layers, std::vector<float>(store.values().begin(), store.values().end()), images, b.stream);
+    DeviceNetwork net(b.t, layers, std::vector<float>(store.values().begin(), store.values().end()), images, b.stream,
+                      fast);
     Noise noise(b, net.groups());
     const auto center = noise.uniform(784, net.groups());
     const OnDevice<float> x(b.t, net.lanes(784));
@@ -159,7 +161,7 @@ void network(Bench& b) {
     for (const auto& l : layers) {
       forward += plan_flops(plan_of(l, false)) * static_cast<double>(images);
     }
-    const std::string suffix = pavise::concat(" b", images);
+    const std::string suffix = pavise::concat(" b", images, fast ? ", fast" : "");
     const kernels::cuda::AttackStep step{0, 2.5f * 0.1f / 7.0f, 0.1f, 0.0f, 1.0f};
     const kernels::cuda::AdamStep adam{1e-3f, 1.0f, 0.1f, 0.001f, 1e-8f, 0.0f, 1.0f, 1.0f / static_cast<float>(images)};
     std::uint32_t iteration = 0;
@@ -213,14 +215,56 @@ void network(Bench& b) {
         const OnDevice<float> out(b.t, net.lanes(plan.out_size));
         b.t.synchronize(nullptr);
         b.line("layers", pavise::concat("layer ", i + 1, backward ? " backward" : " forward", suffix),
-               b.time([&] { b.t.apply_operator(b.stream, op, in.get(), out.get(), {.relu = !backward}, net.groups()); },
-                      60.0),
+               b.time(
+                   [&] {
+                     (fast ? b.t.apply_operator_fast : b.t.apply_operator)(b.stream, op, in.get(), out.get(),
+                                                                           {.relu = !backward}, net.groups());
+                   },
+                   40.0),
                plan_flops(plan) * static_cast<double>(images),
                4.0 * static_cast<double>(images) * static_cast<double>(plan.in_size + plan.out_size));
         b.t.synchronize(b.stream);
         b.t.destroy_operator(op);
       }
     }
+  }
+}
+
+void networks(Bench& b) {
+  for (const std::int64_t images : {4096, 16384}) {
+    for (const bool fast : {false, true}) {
+      network(b, fast, images);
+    }
+  }
+}
+
+/// resnet18 as attacks see it: a model of the library, traced and run on the device.
+void residual(Bench& b) {
+  const auto model = pavise::nn::resnet18({.seed = 0});
+  const std::int64_t images = 1024;
+  for (const bool fast : {false, true}) {
+    pavise::device::Network net(model, pavise::Device::cuda(0), images, pavise::device::Use::gradient,
+                                fast ? pavise::device::Arithmetic::fast : pavise::device::Arithmetic::exact);
+    Bench own{b.t, b.out, net.stream().get(), b.peak_flops, b.peak_bytes};
+    const std::int64_t groups = pavise::device::groups_of(images);
+    const std::int64_t n = net.size();
+    Noise noise(b, groups);
+    const auto center = noise.uniform(n, groups);
+    const OnDevice<float> x(b.t, static_cast<std::size_t>(n * groups * 32));
+    const OnDevice<std::int32_t> labels(b.t, std::vector<std::int32_t>(static_cast<std::size_t>(groups * 32), 3));
+    b.t.synchronize(nullptr);
+    b.t.copy(x.get(), center.get(), static_cast<std::size_t>(n * groups * 32) * sizeof(float), net.stream().get());
+    const std::string suffix = pavise::concat(" b", images, fast ? ", fast" : "");
+    own.line("network", "resnet18 forward" + suffix, own.time([&] { net.forward(x.get(), images); }), 0, 0);
+    const kernels::cuda::AttackStep step{0, 2.5f * 8.0f / 255.0f / 7.0f, 8.0f / 255.0f, 0.0f, 1.0f};
+    own.line("network", "resnet18 pgd7" + suffix, own.time([&] {
+      for (int i = 0; i < 7; ++i) {
+        net.forward(x.get(), images);
+        net.cross_entropy(labels.get(), 0.0f, 1.0f);
+        b.t.attack_step(net.stream().get(), x.get(), net.backward(), center.get(), n, groups, step);
+      }
+    }),
+             0, 0);
   }
 }
 
@@ -247,8 +291,19 @@ void sweep(Bench& b, const std::string& name, const kernels::GatherPlan& plan, s
     b.line(
         "tiles", pavise::concat(name, " b", images, " ", tile / 100, "x", tile % 100),
         b.time([&] { b.t.apply_operator_tiled(b.stream, op, in.get(), out.get(), {}, groups, tile / 100, tile % 100); },
-               30.0),
+               20.0),
         flops, 0);
+  }
+  b.line("tiles", pavise::concat(name, ", fast b", images, " own choice"),
+         b.time([&] { b.t.apply_operator_fast(b.stream, op, in.get(), out.get(), {}, groups); }, 20.0), flops, 0);
+  for (int i = 0; const int tile = b.t.fast_operator_tiles(i); ++i) {
+    b.line("tiles", pavise::concat(name, ", fast b", images, " ", tile / 100, "x", tile % 100),
+           b.time(
+               [&] {
+                 b.t.apply_operator_fast_tiled(b.stream, op, in.get(), out.get(), {}, groups, tile / 100, tile % 100);
+               },
+               20.0),
+           flops, 0);
   }
   b.t.synchronize(b.stream);
   b.t.destroy_operator(op);
@@ -331,16 +386,21 @@ void weights(Bench& b) {
                                                : b.t.conv_weight_gradient_scratch(l.geometry, groups);
     const OnDevice<float> scratch(b.t, static_cast<std::size_t>(scratch_size));
     b.t.synchronize(nullptr);
-    const double ms = b.time(
-        [&] {
-          if (l.matrix) {
-            b.t.linear_weight_gradient(b.stream, l.out(), l.in(), x.get(), dy.get(), dw.get(), scratch.get(), groups);
-          } else {
-            b.t.conv_weight_gradient(b.stream, l.geometry, x.get(), dy.get(), dw.get(), scratch.get(), groups);
-          }
-        },
-        60.0);
-    b.line("weights", name_of(l.geometry), ms, plan_flops(plan_of(l, false)) * static_cast<double>(images), 0);
+    for (const bool fast : {false, true}) {
+      const double ms = b.time(
+          [&] {
+            if (l.matrix) {
+              (fast ? b.t.linear_weight_gradient_fast : b.t.linear_weight_gradient)(
+                  b.stream, l.out(), l.in(), x.get(), dy.get(), dw.get(), scratch.get(), groups);
+            } else {
+              (fast ? b.t.conv_weight_gradient_fast : b.t.conv_weight_gradient)(b.stream, l.geometry, x.get(), dy.get(),
+                                                                                dw.get(), scratch.get(), groups);
+            }
+          },
+          40.0);
+      b.line("weights", name_of(l.geometry) + (fast ? ", fast" : ""), ms,
+             plan_flops(plan_of(l, false)) * static_cast<double>(images), 0);
+    }
   }
 }
 
@@ -348,10 +408,10 @@ void weights(Bench& b) {
 
 int main(int argc, char** argv) {
   try {
-    pavise::require(argc >= 2, "usage: bench FILE [ceilings network tiles elements weights]");
+    pavise::require(argc >= 2, "usage: bench FILE [network residual tiles elements weights]");
     std::vector<std::string> sections(argv + 2, argv + argc);
     if (sections.empty()) {
-      sections = {"network", "weights", "elements", "tiles"};
+      sections = {"network", "residual", "weights", "elements", "tiles"};
     }
     const auto device = pavise::Device::cuda(0);
     const Table& t = device.kernels();
@@ -365,7 +425,7 @@ int main(int argc, char** argv) {
                  info.name, info.major, info.minor, info.multiprocessors, info.memory);
     ceilings(b);
     const std::map<std::string, void (*)(Bench&)> all = {
-        {"network", network}, {"tiles", tiles}, {"elements", elements}, {"weights", weights}};
+        {"network", networks}, {"residual", residual}, {"tiles", tiles}, {"elements", elements}, {"weights", weights}};
     for (const auto& s : sections) {
       if (const auto found = all.find(s); found != all.end()) {
         found->second(b);

@@ -115,6 +115,8 @@ void Shared::add_to(CLI::App& app) {
                  "Threads (default: as many as there are processors); results do not depend on it")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--device", device, "cpu, or cuda (cuda:N for another GPU than the first)")->capture_default_str();
+  app.add_flag("--fast", fast,
+               "On a GPU: convolutions and products on tensor cores, rounded to TF32, instead of the CPU's bits");
   app.add_flag("--quiet", quiet, "No progress bar");
 }
 
@@ -122,7 +124,7 @@ void Shared::apply() const {
   if (threads > 0) {
     set_thread_count(threads);
   }
-  chosen_device();  // refused before long work
+  require(chosen_device().is_cuda() || !fast, "--fast goes with --device cuda");
 }
 
 void Shared::require_cpu(const char* what) const {

@@ -72,12 +72,15 @@ struct Shared {
   std::uint64_t seed = 0;
   int threads = 0;
   std::string device = "cpu";
+  bool fast = false;
   bool quiet = false;
   std::string command;
 
   void add_to(CLI::App& app);
   void apply() const;
   Device chosen_device() const { return Device::named(device); }
+  /// "exact" or "fast": how products were computed, for records.
+  std::string arithmetic() const { return fast ? "fast" : "exact"; }
   /// Refuses --device cuda for work that runs on the CPU alone.
   void require_cpu(const char* what) const;
 };

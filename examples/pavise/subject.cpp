@@ -78,7 +78,10 @@ data::Dataset Subject::load_test(const nn::Model& model) const {
 
 attack::Classifier Subject::bare_classifier(const nn::Model& model) const {
   const Device on = chosen_device();
-  attack::Classifier plain = on.is_cuda() ? device::classifier(model, on) : attack::Classifier(model);
+  attack::Classifier plain =
+      on.is_cuda()
+          ? device::classifier(model, on, {.arithmetic = fast ? device::Arithmetic::fast : device::Arithmetic::exact})
+          : attack::Classifier(model);
   if (smooth.empty()) {
     if (!detector.empty()) {
       const auto file = defend::load_detector(detector);
@@ -126,6 +129,7 @@ nlohmann::json Subject::make_record(const std::string& kind, const io::ModelFile
     out["label"] = concat(out["label"].get<std::string>(), ", behind ", all);
   }
   out["device"] = device;
+  out["arithmetic"] = arithmetic();
   out["norm"] = norm;
   out["epsilon"] = parse_radius(eps);
   out["count"] = test.size();

@@ -124,7 +124,7 @@ void run_train(TrainOptions o) {
                    {{"defense", "none"}, {"label", "teacher"}, {"data", o.data}, {"command", o.command}});
   } else {
     if (const Device on = o.chosen_device(); on.is_cuda()) {
-      o.train.accelerate = device::training(on);
+      o.train.accelerate = device::training(on, o.fast ? device::Arithmetic::fast : device::Arithmetic::exact);
     }
     defend::Trainer trainer(defense.strategy, o.train);
     history = trainer.fit(model, split.train);
@@ -159,6 +159,7 @@ void run_train(TrainOptions o) {
   json["false_labels"] = history.false_labels;
   json["seconds"] = seconds;
   json["device"] = o.device;
+  json["arithmetic"] = o.arithmetic();
   const std::string record_path = std::filesystem::path(out).replace_extension(".training.json").string();
   write_json(record_path, json);
   const auto& last = history.epochs.back();

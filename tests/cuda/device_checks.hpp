@@ -125,7 +125,9 @@ inline void check_library_models(Report& report, const Table&) {
   for (const auto& name : pavise::nn::model_names()) {
     compare_model(report, pavise::nn::make_model(name, {.seed = 2}), 70);
   }
-  compare_model(report, pavise::nn::carlini_cnn({.input = Shape{3, 32, 32}, .mean = {0.4, 0.5, 0.4}, .deviation = {0.2, 0.2, 0.3}}), 40);
+  compare_model(
+      report,
+      pavise::nn::carlini_cnn({.input = Shape{3, 32, 32}, .mean = {0.4, 0.5, 0.4}, .deviation = {0.2, 0.2, 0.3}}), 40);
 }
 
 /// The image-by-image outcome of attacks on the device and on the CPU.
@@ -179,9 +181,7 @@ inline void check_training(Report& report, const Table&) {
                  worst <= most * largest && largest > 0, true);
   };
   const Shape shape{2, 8, 8};
-  const auto make = [&] {
-    return pavise::nn::lenet({.seed = 4, .input = Shape{2, 16, 16}, .classes = 5});
-  };
+  const auto make = [&] { return pavise::nn::lenet({.seed = 4, .input = Shape{2, 16, 16}, .classes = 5}); };
   Model model = make();
   LaneBatch<float> batch = random_batch(model, 37);
   Tape<float> tape;
@@ -218,7 +218,8 @@ inline void check_training(Report& report, const Table&) {
   const pavise::data::Dataset set("noise", model.input_shape(), pixels, labels, {"a", "b", "c", "d", "e"});
   const auto trained = [&](bool gpu, double share) {
     Model m = make();
-    TrainOptions options{.epochs = 2, .batch_size = 40, .optimizer = "sgd", .schedule = "constant", .learning_rate = 0.05};
+    TrainOptions options{
+        .epochs = 2, .batch_size = 40, .optimizer = "sgd", .schedule = "constant", .learning_rate = 0.05};
     if (gpu) {
       options.accelerate = pavise::device::training(Device::cuda(0));
     }
@@ -251,14 +252,16 @@ inline void check_certificates(Report& report, const Model& model, std::int64_t 
   }
   const pavise::data::Dataset set("noise", model.input_shape(), pixels,
                                   std::vector<std::int32_t>(static_cast<std::size_t>(images)), {"a", "b"});
-  for (const Options& options : {Options{.noise = {NoiseKind::gaussian, 0.25}, .method = Method::fixed, .n = n, .seed = 3},
-                                 Options{.noise = {NoiseKind::uniform, 0.5}, .n = n, .radii = {0.1}, .seed = 4}}) {
+  for (const Options& options :
+       {Options{.noise = {NoiseKind::gaussian, 0.25}, .method = Method::fixed, .n = n, .seed = 3},
+        Options{.noise = {NoiseKind::uniform, 0.5}, .n = n, .radii = {0.1}, .seed = 4}}) {
     const Sampler sampler(options.noise);
     const Plan plan = make_plan(options, model, sampler);
     std::vector<Result> expected, got;
     certify(model, sampler, set, plan, [&](std::int64_t, const Result& r) { expected.push_back(r); });
-    certify(model, sampler, set, plan, [&](std::int64_t, const Result& r) { got.push_back(r); }, {},
-            pavise::device::sampling(model, sampler, Device::cuda(0), capacity));
+    certify(
+        model, sampler, set, plan, [&](std::int64_t, const Result& r) { got.push_back(r); }, {},
+        pavise::device::sampling(model, sampler, Device::cuda(0), capacity));
     report.equal(pavise::concat(noise_name(options.noise.kind), ": certificates are equal"), got == expected, true);
   }
 }

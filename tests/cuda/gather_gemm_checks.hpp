@@ -135,7 +135,7 @@ inline void compare_fast(Report& report, const Table& t, const std::string& what
     differs = differs || a[i] != b[i];
   }
   report.equal(pavise::concat(what, ", fast tile ", tile, ": sums out of bounds"), wrong, std::int64_t{0});
-  if (plan.taps > 4) {
+  if (plan.taps > 4 && (plan.rows > 4 || tile != 0)) {  // few rows live by memory and stay exact
     report.equal(pavise::concat(what, ", fast tile ", tile, ": it is TF32 that was computed"), differs, true);
   }
 }

@@ -21,4 +21,6 @@ TEST_CASE("cuda gather_gemm: the register tile changes no bit") { check_in_each_
 
 TEST_CASE("cuda winograd: the CPU's bits") { check_in_each_order(cuda_checks::check_winograd); }
 
-TEST_CASE("cuda gather_gemm on tensor cores: within the rounding of TF32") { check_in_each_order(cuda_checks::check_fast); }
+TEST_CASE("cuda gather_gemm on tensor cores: within the rounding of TF32") {
+  check_in_each_order(cuda_checks::check_fast);
+}

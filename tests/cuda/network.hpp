@@ -34,12 +34,15 @@ inline std::vector<NetworkLayer> small_cnn_layers(pavise::ParameterStore<float>&
 class DeviceNetwork {
  public:
   DeviceNetwork(const Table& t, std::vector<NetworkLayer> layers, const std::vector<float>& parameters,
-                std::int64_t images, kernels::cuda::Stream stream = nullptr)
+                std::int64_t images, kernels::cuda::Stream stream = nullptr, bool fast = false)
       : t_(t),
         layers_(std::move(layers)),
         images_(images),
         groups_(groups_of(images, 32)),
         stream_(stream),
+        apply_(fast ? t.apply_operator_fast : t.apply_operator),
+        conv_gradient_(fast ? t.conv_weight_gradient_fast : t.conv_weight_gradient),
+        linear_gradient_(fast ? t.linear_weight_gradient_fast : t.linear_weight_gradient),
         parameters_(t, parameters),
         gradients_(t, parameters.size()),
         first_(t, std::vector<float>(parameters.size())),
@@ -101,8 +104,8 @@ class DeviceNetwork {
 
   void forward(const float* x) {
     for (std::size_t i = 0; i < layers_.size(); ++i) {
-      t_.apply_operator(stream_, forward_[i], i == 0 ? x : values_[i - 1].get(), values_[i].get(),
-                        {.bias = parameters_.get() + layers_[i].bias, .relu = layers_[i].relu}, groups_);
+      apply_(stream_, forward_[i], i == 0 ? x : values_[i - 1].get(), values_[i].get(),
+             {.bias = parameters_.get() + layers_[i].bias, .relu = layers_[i].relu}, groups_);
     }
   }
 
@@ -113,8 +116,8 @@ class DeviceNetwork {
     t_.cross_entropy_backward(stream_, saved_.get(), labels, seed_.get(), deltas_.back().get(), classes(), 0.0f, 1.0f,
                               false, groups_);
     for (std::size_t i = layers_.size(); i-- > (to_input ? 0 : 1);) {
-      t_.apply_operator(stream_, backward_[i], deltas_[i + 1].get(), deltas_[i].get(),
-                        {.mask = i > 0 && layers_[i - 1].relu ? values_[i - 1].get() : nullptr}, groups_);
+      apply_(stream_, backward_[i], deltas_[i + 1].get(), deltas_[i].get(),
+             {.mask = i > 0 && layers_[i - 1].relu ? values_[i - 1].get() : nullptr}, groups_);
     }
   }
 
@@ -136,9 +139,9 @@ class DeviceNetwork {
       const float* in = i == 0 ? x : values_[i - 1].get();
       float* dw = gradients_.get() + l.weight;
       if (l.matrix) {
-        t_.linear_weight_gradient(stream_, l.out(), l.in(), in, deltas_[i + 1].get(), dw, scratch_[0].get(), groups_);
+        linear_gradient_(stream_, l.out(), l.in(), in, deltas_[i + 1].get(), dw, scratch_[0].get(), groups_);
       } else {
-        t_.conv_weight_gradient(stream_, l.geometry, in, deltas_[i + 1].get(), dw, scratch_[0].get(), groups_);
+        conv_gradient_(stream_, l.geometry, in, deltas_[i + 1].get(), dw, scratch_[0].get(), groups_);
       }
       t_.bias_gradient(stream_, l.geometry.out_channels, l.geometry.out_height * l.geometry.out_width,
                        deltas_[i + 1].get(), gradients_.get() + l.bias, scratch_[0].get(), groups_);
@@ -167,6 +170,9 @@ class DeviceNetwork {
   std::vector<NetworkLayer> layers_;
   std::int64_t images_, groups_;
   kernels::cuda::Stream stream_;
+  decltype(Table::apply_operator) apply_;
+  decltype(Table::conv_weight_gradient) conv_gradient_;
+  decltype(Table::linear_weight_gradient) linear_gradient_;
   OnDevice<float> parameters_, gradients_, first_, second_, loss_, seed_, saved_;
   OnDevice<std::int32_t> prediction_;
   OnDevice<std::uint32_t> count_;

@@ -58,6 +58,8 @@ inline void compare_weight_gradient(Report& report, const Table& t, const kernel
   Rows expected = before;
   Rows bias_expected = bias_before;
   double worst = 0.0;
+  std::vector<double> sums;
+  std::vector<double> sizes;
   for (std::int64_t o = 0; o < g.out_channels; ++o) {
     const auto dy_at = [&](std::int64_t image, std::int64_t p) {
       return dy[static_cast<std::size_t>(image * out + o * positions + p)];
@@ -79,6 +81,8 @@ inline void compare_weight_gradient(Report& report, const Table& t, const kernel
             return std::fmaf(d, value, s);
           });
       worst = std::max(worst, std::abs(static_cast<double>(sum) - exact) / std::max(size, 1e-30));
+      sums.push_back(exact);
+      sizes.push_back(size);
       expected[static_cast<std::size_t>(o * channels * kernel + tap)] += sum;
     }
     bias_expected[static_cast<std::size_t>(o)] += sum_over_images(
@@ -106,6 +110,20 @@ inline void compare_weight_gradient(Report& report, const Table& t, const kernel
   if (worst > 1e-5) {
     report.fail(pavise::concat(what, ": ", worst, " of the sum of magnitudes from the exact sum"));
   }
+  // In the fast mode: within the rounding of both factors to TF32.
+  const OnDevice<float> fast(t, Rows(before.size()));
+  if (matrix) {
+    t.linear_weight_gradient_fast(nullptr, g.out_channels, g.in_channels, dx.get(), ddy.get(), fast.get(),
+                                  scratch.get(), groups);
+  } else {
+    t.conv_weight_gradient_fast(nullptr, g, dx.get(), ddy.get(), fast.get(), scratch.get(), groups);
+  }
+  const Rows got = fast.values();
+  std::int64_t wrong = 0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    wrong += std::abs(static_cast<double>(got[i]) - sums[i]) <= 0x1.1p-10 * sizes[i] + 1e-7 ? 0 : 1;
+  }
+  report.equal(what + ", fast: sums out of bounds", wrong, std::int64_t{0});
 }
 
 inline void check_weight_gradients(Report& report, const Table& t) {

@@ -26,6 +26,7 @@ struct Options {
   /// Images that go through a network together; 0: 4,096, or fewer where the device's memory asks for it.
   std::int64_t capacity = 0;
   bool training = false;  ///< gradients of the weights, too
+  Arithmetic arithmetic = Arithmetic::exact;
 };
 
 namespace detail {
@@ -55,9 +56,9 @@ class GpuAccelerator : public attack::Accelerator {
  public:
   GpuAccelerator(const nn::Model& model, Device device, const Options& options)
       : network_(model, device, detail::choose_capacity(model, device, options.capacity),
-                 options.training ? Use::training : Use::gradient) {
+                 options.training ? Use::training : Use::gradient, options.arithmetic) {
     if (options.training && model.net().declaration().temperature != 1) {
-      evaluation_ = std::make_unique<Network>(model, device, network_.capacity(), Use::gradient);
+      evaluation_ = std::make_unique<Network>(model, device, network_.capacity(), Use::gradient, options.arithmetic);
     }
     auto& net = attacked();
     const std::int64_t slots = groups_of(net.capacity()) * 32;
@@ -218,9 +219,10 @@ class GpuAccelerator : public attack::Accelerator {
 };
 
 /// For defend::TrainOptions::accelerate: training on a device.
-inline auto training(Device device) {
-  return [device](const nn::Model& model, std::int64_t batch_size) -> std::unique_ptr<attack::Accelerator> {
-    return std::make_unique<GpuAccelerator>(model, device, Options{.capacity = batch_size, .training = true});
+inline auto training(Device device, Arithmetic arithmetic = Arithmetic::exact) {
+  return [device, arithmetic](const nn::Model& model, std::int64_t batch_size) -> std::unique_ptr<attack::Accelerator> {
+    return std::make_unique<GpuAccelerator>(
+        model, device, Options{.capacity = batch_size, .training = true, .arithmetic = arithmetic});
   };
 }
 
@@ -228,8 +230,8 @@ inline auto training(Device device) {
 /// from start to end; for every other attack the passes of all threads are collected and run there together. The model
 /// must outlive it.
 inline attack::Classifier classifier(const nn::Model& model, Device device, const Options& options = {}) {
-  const auto exchange =
-      std::make_shared<Exchange>(model, device, detail::choose_capacity(model, device, options.capacity));
+  const auto exchange = std::make_shared<Exchange>(
+      model, device, detail::choose_capacity(model, device, options.capacity), options.arithmetic);
   attack::Classifier out(
       model.name(), model.input_shape(), model.classes() - (model.net().declaration().rejection_output ? 1 : 0),
       [exchange](Var<float> x) { return exchange->apply(x); }, model.net().declaration());

@@ -19,8 +19,8 @@ namespace pavise::device {
 
 class Exchange {
  public:
-  Exchange(const nn::Model& model, Device device, std::int64_t capacity)
-      : network_(model, device, std::max<std::int64_t>(capacity, 32), Use::gradient) {
+  Exchange(const nn::Model& model, Device device, std::int64_t capacity, Arithmetic arithmetic = Arithmetic::exact)
+      : network_(model, device, std::max<std::int64_t>(capacity, 32), Use::gradient, arithmetic) {
     const std::int64_t slots = groups_of(network_.capacity()) * 32;
     host_ = Array<float>(network_.stream(), slots * network_.size());
     x_ = Array<float>(network_.stream(), slots * network_.size());

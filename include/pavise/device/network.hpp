@@ -34,8 +34,13 @@ class Network {
  public:
   /// Room for passes of up to `capacity` images. The model must outlive it. Throws DeviceError for an operation that has
   /// no CUDA twin, naming it, and where the device's memory does not suffice, with the sizes.
-  Network(const nn::Model& model, Device device, std::int64_t capacity, Use use)
-      : model_(model), stream_(device), capacity_(groups_of(capacity) * 32), use_(use) {
+  Network(const nn::Model& model, Device device, std::int64_t capacity, Use use,
+          Arithmetic arithmetic = Arithmetic::exact)
+      : model_(model),
+        stream_(device),
+        capacity_(groups_of(capacity) * 32),
+        use_(use),
+        fast_(arithmetic == Arithmetic::fast) {
     require(capacity >= 1, "device network: room for ", capacity, " images, expected 1 or more");
     trace_model();
     const std::int64_t groups = groups_of(capacity_);
@@ -57,9 +62,9 @@ class Network {
       if (s.op.kind != Kind::linear) {
         continue;
       }
-      s.forward = std::make_unique<Product>(stream_, s.op, s.op.transposed);
+      s.forward = std::make_unique<Product>(stream_, s.op, s.op.transposed, arithmetic);
       if (use_ != Use::logits) {
-        s.backward = std::make_unique<Product>(stream_, s.op, !s.op.transposed);
+        s.backward = std::make_unique<Product>(stream_, s.op, !s.op.transposed, arithmetic);
       }
       for (const auto* p : {s.forward.get(), s.backward.get()}) {
         if (p != nullptr) {
@@ -468,9 +473,11 @@ class Network {
     const float* out = s.op.transposed ? x : dy;
     const auto& g = s.op.geometry;
     if (s.op.matrix) {
-      k.linear_weight_gradient(stream_.get(), g.out_channels, g.in_channels, in, out, dw, scratch_.get(), groups);
+      (fast_ ? k.linear_weight_gradient_fast : k.linear_weight_gradient)(stream_.get(), g.out_channels, g.in_channels,
+                                                                         in, out, dw, scratch_.get(), groups);
     } else {
-      k.conv_weight_gradient(stream_.get(), g, in, out, dw, scratch_.get(), groups);
+      (fast_ ? k.conv_weight_gradient_fast : k.conv_weight_gradient)(stream_.get(), g, in, out, dw, scratch_.get(),
+                                                                     groups);
     }
   }
 
@@ -478,6 +485,7 @@ class Network {
   Stream stream_;
   std::int64_t capacity_;
   Use use_;
+  bool fast_;
   std::vector<Array<float>> arrays_;
   std::map<const Parameter<float>*, Array<float>> derived_;
   Array<float> parameters_, gradients_, seed_, loss_, saved_, scratch_, input_gradient_;

@@ -14,13 +14,20 @@
 
 namespace pavise::device {
 
+/// How convolutions and fully connected layers are computed.
+enum class Arithmetic {
+  exact,  ///< in single precision, to the CPU's bits
+  fast,   ///< on tensor cores, factors rounded to TF32: a relative error of some 1e-3
+};
+
 class Product {
  public:
   /// `back`: the derivative of the convolution or layer with respect to its input.
-  Product(const Stream& stream, const TracedOperation<float>& op, bool back) : stream_(stream), back_(back) {
+  Product(const Stream& stream, const TracedOperation<float>& op, bool back, Arithmetic arithmetic)
+      : stream_(stream), back_(back), fast_(arithmetic == Arithmetic::fast) {
     const auto& g = op.geometry;
     geometry_ = g;
-    winograd_ = !op.matrix && kernels::uses_winograd(g);
+    winograd_ = !op.matrix && !fast_ && kernels::uses_winograd(g);
     kernels::GatherPlan plan;
     if (winograd_) {
       shape_ = {back ? g.out_channels : g.in_channels, back ? g.in_channels : g.out_channels, g.in_height, g.in_width};
@@ -76,7 +83,7 @@ class Product {
              const std::array<Array<float>, 2>& scratch) const {
     const auto& k = stream_.kernels();
     if (!winograd_) {
-      k.apply_operator(stream_.get(), operator_, in, out, e, groups);
+      (fast_ ? k.apply_operator_fast : k.apply_operator)(stream_.get(), operator_, in, out, e, groups);
       return;
     }
     k.winograd_input(stream_.get(), shape_, in, scratch[0].get(), groups);
@@ -103,6 +110,7 @@ class Product {
 
   const Stream& stream_;
   bool back_;
+  bool fast_;
   bool winograd_ = false;
   kernels::ConvGeometry geometry_;
   kernels::WinogradShape shape_{};

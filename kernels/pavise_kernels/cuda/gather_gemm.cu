@@ -149,17 +149,7 @@ __global__ void __launch_bounds__(kWarps * 32, 4) gather_gemm_kernel(Job job) {
     PAVISE_UNROLL
     for (int r = 0; r < Rows; ++r, at += job.out_row * 32) {
       if (row0 + r < job.rows) {
-        float y = sum[r][q];
-        if (job.relu) {
-          y = 0.0f > y ? 0.0f : y;  // keeps NaN
-        }
-        if (job.mask != nullptr) {
-          y = job.mask[at] > 0.0f ? y : 0.0f;
-        }
-        if (job.accumulate) {
-          y = y + job.out[at];
-        }
-        job.out[at] = y;
+        store_sum(job, at, sum[r][q]);
       }
     }
   }
@@ -172,6 +162,65 @@ __global__ void pack_kernel(const float* weight, const int* source, float* packe
     const std::int64_t t = i / padded % taps;
     const std::int64_t group = i / padded / taps;
     packed[i] = r < rows ? weight[group * weight_group + r * weight_row + source[t]] : 0.0f;
+  }
+}
+
+constexpr int kFewRows = 4;
+constexpr int kStrip = 8;       ///< places of a warp
+constexpr int kStripWarps = 8;  ///< of a block: neighbouring strips, of all classes, which read the same inputs
+
+/// Few rows (the gradient of an image, at the bottom of a network) leave nothing to share between rows; what a place reads
+/// its neighbours read too. So inputs come straight from memory through the first-level cache, and a block's strips lie
+/// side by side in the image.
+template <int Rows>
+__global__ void __launch_bounds__(kStripWarps * 32) few_rows_kernel(Job job) {
+  const int index = static_cast<int>(blockIdx.x) * kStripWarps + warp_id();
+  if (index >= job.tile_count) {
+    return;
+  }
+  const int4 strip = job.tiles[index];
+  const std::int64_t group = blockIdx.y;
+  const auto channels = static_cast<std::int64_t>(blockIdx.z);
+  const float* const in = job.in + (group * job.in_size + channels * job.in_group) * 32 + lane_id();
+  const float* x[kStrip];
+  float sum[Rows][kStrip];
+  PAVISE_UNROLL
+  for (int q = 0; q < kStrip; ++q) {  // places behind the last repeat it; their sums are not stored
+    x[q] = in + static_cast<std::int64_t>(job.points[strip.z + std::min(q, strip.w - 1)].x) * 32;
+    PAVISE_UNROLL
+    for (int r = 0; r < Rows; ++r) {
+      sum[r][q] = job.bias != nullptr && r < job.rows ? job.bias[channels * job.rows + r] : 0.0f;
+    }
+  }
+  const float* const weight = job.weight + channels * job.weight_taps * job.padded;
+  const int2* const taps = job.taps + strip.x;
+  for (int t = 0; t < strip.y; ++t) {
+    const int2 tap = taps[t];
+    float w[Rows];
+    PAVISE_UNROLL
+    for (int r = 0; r < Rows; ++r) {
+      w[r] = weight[static_cast<std::int64_t>(tap.y) * job.padded + r];
+    }
+    PAVISE_UNROLL
+    for (int q = 0; q < kStrip; ++q) {
+      const float v = x[q][static_cast<std::int64_t>(tap.x) * 32];
+      PAVISE_UNROLL
+      for (int r = 0; r < Rows; ++r) {
+        sum[r][q] = fmaf(w[r], v, sum[r][q]);
+      }
+    }
+  }
+  PAVISE_UNROLL
+  for (int q = 0; q < kStrip; ++q) {
+    if (q < strip.w) {
+      std::int64_t at = group * job.out_size + channels * job.out_group + job.points[strip.z + q].y;
+      PAVISE_UNROLL
+      for (int r = 0; r < Rows; ++r) {
+        if (r < job.rows) {
+          store_sum(job, (at + r * job.out_row) * 32 + lane_id(), sum[r][q]);
+        }
+      }
+    }
   }
 }
 
@@ -262,6 +311,22 @@ Operator* make_operator(const GatherPlan& plan) {
     list.device = upload(tiles);
     op->tiles.push_back(list);
   }
+  if (plan.rows <= kFewRows) {
+    std::vector<int4> strips;
+    int first = 0;
+    for (std::size_t c = 0; c < class_points.size(); ++c) {
+      const auto count = static_cast<int>(class_points[c].size());
+      for (int at = 0; at < count; at += kStrip) {
+        strips.push_back(
+            {first_tap[c], static_cast<int>(plan.classes[c].offset.size()), first + at, std::min(kStrip, count - at)});
+      }
+      first += count;
+    }
+    std::stable_sort(strips.begin(), strips.end(), [&](const int4& a, const int4& b) {
+      return points[static_cast<std::size_t>(a.z)].x < points[static_cast<std::size_t>(b.z)].x;
+    });
+    op->strips = {.points = kStrip, .count = static_cast<int>(strips.size()), .device = upload(strips)};
+  }
   op->class_taps = upload(taps);
   op->points = upload(points);
   op->source = upload(std::vector<int>(plan.tap_source.begin(), plan.tap_source.end()));
@@ -318,6 +383,9 @@ void apply_with(Stream stream, const Operator* op, const TileShape& shape, const
 
 void apply_operator(Stream stream, const Operator* op, const float* in, float* out, const Epilogue<float>& e,
                     std::int64_t groups) {
+  if (apply_few_rows(stream, op, in, out, e, groups)) {
+    return;
+  }
   const TileShape* best = nullptr;
   double least = 0;
   for (const TileShape& shape : kTileShapes) {
@@ -331,6 +399,19 @@ void apply_operator(Stream stream, const Operator* op, const float* in, float* o
 }
 
 }  // namespace
+
+bool apply_few_rows(Stream stream, const Operator* op, const float* in, float* out, const Epilogue<float>& e,
+                    std::int64_t groups) {
+  if (op->rows < 1 || op->rows > kFewRows || op->strips.count < 2 || groups > 65535) {
+    return false;
+  }
+  const Job job = job_of(*op, op->strips, in, out, e, groups);
+  const dim3 blocks(static_cast<unsigned>((op->strips.count + kStripWarps - 1) / kStripWarps),
+                    static_cast<unsigned>(groups), static_cast<unsigned>(op->channel_groups));
+  const auto kernel = op->rows == 1 ? few_rows_kernel<1> : op->rows <= 2 ? few_rows_kernel<2> : few_rows_kernel<4>;
+  launch(stream, "few_rows", kernel, blocks, kStripWarps * 32, 0, job);
+  return true;
+}
 
 void fill_gather_gemm(Table& t) {
   t.make_operator = make_operator;

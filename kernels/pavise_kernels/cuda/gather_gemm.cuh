@@ -29,6 +29,7 @@ struct Operator {
   int2* points = nullptr;
   float* packed = nullptr;
   std::vector<TileList> tiles;
+  TileList strips;  ///< of up to eight neighbouring places, in the order of what they read: for few rows
 
   ~Operator() {
     const Table& t = *table.load();
@@ -39,8 +40,12 @@ struct Operator {
     for (const TileList& list : tiles) {
       t.release(list.device, nullptr);
     }
+    t.release(strips.device, nullptr);
   }
 };
+
+/// apply_operator for an operator of few rows, whose tiles share no inputs; false: it has too many.
+bool apply_few_rows(Stream, const Operator*, const float* in, float* out, const Epilogue<float>&, std::int64_t groups);
 
 namespace gather {
 
@@ -89,6 +94,20 @@ inline Job job_of(const Operator& op, const TileList& list, const float* in, flo
           .groups = static_cast<int>(groups),
           .relu = e.relu,
           .accumulate = e.accumulate};
+}
+
+/// The epilogue of one sum.
+__device__ __forceinline__ void store_sum(const Job& job, std::int64_t at, float y) {
+  if (job.relu) {
+    y = 0.0f > y ? 0.0f : y;  // keeps NaN
+  }
+  if (job.mask != nullptr) {
+    y = job.mask[at] > 0.0f ? y : 0.0f;
+  }
+  if (job.accumulate) {
+    y = y + job.out[at];
+  }
+  job.out[at] = y;
 }
 
 /// The work of a block: Slots tiles of Rows rows, times Items tiles of Points points, for kStep taps at a time.

@@ -6,52 +6,16 @@
 //
 // Oracle: the same sums in double, within the rounding of TF32; tests/cuda/gather_gemm_checks.hpp.
 #include <array>
-#include <bit>
 #include <cmath>
 
 #include "pavise_kernels/cuda/gather_gemm.cuh"
+#include "pavise_kernels/cuda/tensor_core.cuh"
 
 namespace pavise::kernels::cuda {
 
 namespace {
 
 using namespace gather;  // NOLINT(google-build-using-namespace)
-
-#ifdef __CUDACC__
-/// To the nearest number of TF32, ties away from zero.
-__device__ __forceinline__ float to_tf32(float v) {
-  unsigned r;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(v));
-  return __uint_as_float(r);
-}
-/// d += a b for a (16,8) and b (8,8) spread over the warp.
-__device__ __forceinline__ void multiply(float (&d)[4], const float (&a)[4], const float (&b)[2]) {
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(__float_as_uint(a[0])), "r"(__float_as_uint(a[1])), "r"(__float_as_uint(a[2])), "r"(__float_as_uint(a[3])),
-        "r"(__float_as_uint(b[0])), "r"(__float_as_uint(b[1])));
-}
-#else
-inline float to_tf32(float v) {
-  const auto bits = std::bit_cast<std::uint32_t>(v);
-  return std::isfinite(v) ? std::bit_cast<float>((bits + 0x1000u) & ~0x1FFFu) : v;
-}
-/// The instruction's layout: lane 4g+t holds rows g and g+8 of taps t and t+4 of a, and column g of b.
-inline void multiply(float (&d)[4], const float (&a)[4], const float (&b)[2]) {
-  const int g = lane_id() / 4;
-  const int t = lane_id() % 4;
-  for (int k = 0; k < 8; ++k) {
-    const float upper = __shfl_sync(0xFFFFFFFFu, a[k / 4 * 2], g * 4 + k % 4);
-    const float lower = __shfl_sync(0xFFFFFFFFu, a[k / 4 * 2 + 1], g * 4 + k % 4);
-    const float left = __shfl_sync(0xFFFFFFFFu, b[k / 4], 2 * t * 4 + k % 4);
-    const float right = __shfl_sync(0xFFFFFFFFu, b[k / 4], (2 * t + 1) * 4 + k % 4);
-    d[0] += upper * left;
-    d[1] += upper * right;
-    d[2] += lower * left;
-    d[3] += lower * right;
-  }
-}
-#endif
 
 template <int Rows, int Points, int Slots>
 __global__ void __launch_bounds__(kWarps * 32, 4) gather_gemm_fast_kernel(Job job) {
@@ -168,21 +132,10 @@ __global__ void __launch_bounds__(kWarps * 32, 4) gather_gemm_fast_kernel(Job jo
       PAVISE_UNROLL
       for (int n = 0; n < 4; ++n) {
         const std::int64_t at = (point + row * job.out_row) * 32 + n * 8 + t * 2;
-        float y[2];
         PAVISE_UNROLL
         for (int i = 0; i < 2; ++i) {
-          y[i] = sum[part_of / 2][q * 4 + n][part_of % 2 * 2 + i];
-          if (job.relu) {
-            y[i] = 0.0f > y[i] ? 0.0f : y[i];  // keeps NaN
-          }
-          if (job.mask != nullptr) {
-            y[i] = job.mask[at + i] > 0.0f ? y[i] : 0.0f;
-          }
-          if (job.accumulate) {
-            y[i] = y[i] + job.out[at + i];
-          }
+          store_sum(job, at + i, sum[part_of / 2][q * 4 + n][part_of % 2 * 2 + i]);
         }
-        *reinterpret_cast<float2*>(job.out + at) = float2{y[0], y[1]};
       }
     }
   }
@@ -245,6 +198,9 @@ void apply_with(Stream stream, const Operator* op, const FastShape& shape, const
 void fill_gather_gemm_fast(Table& t) {
   t.apply_operator_fast = [](Stream stream, const Operator* op, const float* in, float* out, const Epilogue<float>& e,
                              std::int64_t groups) {
+    if (apply_few_rows(stream, op, in, out, e, groups)) {  // it lives by memory
+      return;
+    }
     const FastShape* best = nullptr;
     double least = 0;
     for (const FastShape& shape : kFastShapes) {

@@ -128,6 +128,11 @@ struct Table {
   /// dw (rows, columns) += dy x^T
   void (*linear_weight_gradient)(Stream, std::int64_t rows, std::int64_t columns, const float* x, const float* dy,
                                  float* dw, float* scratch, std::int64_t groups);
+  /// The same in the fast mode: factors rounded to TF32, on tensor cores.
+  void (*conv_weight_gradient_fast)(Stream, const ConvGeometry&, const float* x, const float* dy, float* dw,
+                                    float* scratch, std::int64_t groups);
+  void (*linear_weight_gradient_fast)(Stream, std::int64_t rows, std::int64_t columns, const float* x, const float* dy,
+                                      float* dw, float* scratch, std::int64_t groups);
   /// db[c] += the sum of dy (channels, positions)
   void (*bias_gradient)(Stream, std::int64_t channels, std::int64_t positions, const float* dy, float* db,
                         float* scratch, std::int64_t groups);

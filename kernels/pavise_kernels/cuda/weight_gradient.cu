@@ -9,6 +9,7 @@
 // which gives each lane all groups in one chain. Oracle: the same order in plain loops and the CPU's result within
 // rounding, tests/cuda/weight_gradient_checks.hpp.
 #include "pavise_kernels/cuda/runtime.cuh"
+#include "pavise_kernels/cuda/tensor_core.cuh"
 
 namespace pavise::kernels::cuda {
 
@@ -206,6 +207,122 @@ __global__ void __launch_bounds__(kWarps * 32, 3) weight_gradient_kernel(Job job
   }
 }
 
+// --- the fast mode: the same sums on tensor cores, in TF32
+
+constexpr int kFastRows = 32;            ///< of a warp's tile: two blocks of 16
+constexpr int kFastTaps = 64;            ///< eight blocks of 8
+constexpr std::int64_t kFastSlice = 32;  ///< at least so many positions of 32 images in a slice
+
+std::int64_t fast_slice_groups(std::int64_t positions) {
+  return positions >= kFastSlice ? 1 : (kFastSlice + positions - 1) / std::max<std::int64_t>(1, positions);
+}
+std::int64_t fast_slices_of(std::int64_t positions, std::int64_t groups) {
+  const std::int64_t each = fast_slice_groups(positions);
+  return (groups + each - 1) / each;
+}
+
+/// Images of lane 4g+t for products of eight: 4t to 4t+3 and 16+4t to 16+4t+3, one of each at a time.
+struct Eight {
+  float4 low, high;
+  __device__ __forceinline__ static Eight load(const float* row) {
+    const int t = lane_id() % 4;
+    return {*reinterpret_cast<const float4*>(row + 4 * t), *reinterpret_cast<const float4*>(row + 16 + 4 * t)};
+  }
+  __device__ __forceinline__ static float at(const float4& v, int k) {
+    return to_tf32(k == 0 ? v.x : k == 1 ? v.y : k == 2 ? v.z : v.w);
+  }
+};
+
+/// A warp owns 32 rows x 64 taps and a slice of the batch; the images are what the products sum over.
+__global__ void __launch_bounds__(kWarps * 32) weight_gradient_fast_kernel(Job job, std::int64_t warps) {
+  std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kWarps + warp_id();
+  if (index >= warps) {
+    return;
+  }
+  const int tap_tiles = (job.taps + kFastTaps - 1) / kFastTaps;
+  const int row_tiles = (job.rows + kFastRows - 1) / kFastRows;
+  const int tap0 = static_cast<int>(index % tap_tiles) * kFastTaps;
+  index /= tap_tiles;
+  const int row0 = static_cast<int>(index % row_tiles) * kFastRows;
+  index /= row_tiles;
+  const int channel_group = static_cast<int>(index % job.channel_groups);
+  const int slice = static_cast<int>(index / job.channel_groups);
+  const int g = lane_id() / 4;
+  const int t = lane_id() % 4;
+
+  const int plane = job.height * job.width;
+  const int out_plane = job.out_height * job.out_width;
+  const std::int64_t x_size = static_cast<std::int64_t>(plane) * job.channels * job.channel_groups;
+  const std::int64_t dy_size = static_cast<std::int64_t>(out_plane) * job.rows * job.channel_groups;
+  // Taps and rows behind the last repeat it; their sums are not stored.
+  int tap_at[8];
+  int tap_y[8];
+  int tap_x[8];
+  PAVISE_UNROLL
+  for (int n = 0; n < 8; ++n) {
+    const int tap = std::min(tap0 + n * 8 + g, job.taps - 1);
+    tap_y[n] = tap % job.kernel / job.kernel_width * job.dilation - job.padding;
+    tap_x[n] = tap % job.kernel % job.kernel_width * job.dilation - job.padding;
+    tap_at[n] = (channel_group * job.channels + tap / job.kernel) * plane + tap_y[n] * job.width + tap_x[n];
+  }
+  int row_at[4];
+  PAVISE_UNROLL
+  for (int m = 0; m < 4; ++m) {
+    row_at[m] = (channel_group * job.rows + std::min(row0 + m * 8 + g, job.rows - 1)) * out_plane;
+  }
+  float sum[2][8][4] = {};
+  const int first = slice * job.slice;
+  const int last = std::min(job.groups, first + job.slice);
+  for (int group = first; group < last; ++group) {
+    const float* const x = job.x + group * x_size * 32;
+    const float* const dy = job.dy + group * dy_size * 32;
+    for (int p = 0; p < out_plane; ++p) {
+      const int y = p / job.out_width * job.stride;
+      const int column = p % job.out_width * job.stride;
+      Eight rows[4];
+      PAVISE_UNROLL
+      for (int m = 0; m < 4; ++m) {
+        rows[m] = Eight::load(dy + static_cast<std::int64_t>(row_at[m] + p) * 32);
+      }
+      PAVISE_UNROLL
+      for (int n = 0; n < 8; ++n) {
+        const bool inside = static_cast<unsigned>(y + tap_y[n]) < static_cast<unsigned>(job.height) &&
+                            static_cast<unsigned>(column + tap_x[n]) < static_cast<unsigned>(job.width);
+        Eight in{};
+        if (inside) {
+          in = Eight::load(x + static_cast<std::int64_t>(tap_at[n] + y * job.width + column) * 32);
+        }
+        PAVISE_UNROLL
+        for (int k = 0; k < 4; ++k) {
+          const float b[2] = {Eight::at(in.low, k), Eight::at(in.high, k)};
+          PAVISE_UNROLL
+          for (int m = 0; m < 2; ++m) {
+            const float a[4] = {Eight::at(rows[2 * m].low, k), Eight::at(rows[2 * m + 1].low, k),
+                                Eight::at(rows[2 * m].high, k), Eight::at(rows[2 * m + 1].high, k)};
+            multiply(sum[m][n], a, b);
+          }
+        }
+      }
+    }
+  }
+  float* to =
+      job.partial + (static_cast<std::int64_t>(slice) * job.channel_groups + channel_group) * job.rows * job.taps;
+  PAVISE_UNROLL
+  for (int m = 0; m < 2; ++m) {
+    PAVISE_UNROLL
+    for (int n = 0; n < 8; ++n) {
+      PAVISE_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        const int row = row0 + m * 16 + i / 2 * 8 + g;
+        const int tap = tap0 + n * 8 + t * 2 + i % 2;
+        if (row < job.rows && tap < job.taps) {
+          to[static_cast<std::int64_t>(row) * job.taps + tap] = sum[m][n][i];
+        }
+      }
+    }
+  }
+}
+
 /// Sums of dy over a slice, one channel a warp.
 __global__ void __launch_bounds__(kThreads)
     bias_gradient_kernel(const float* dy, float* partial, std::int64_t channels, std::int64_t positions,
@@ -257,14 +374,15 @@ ConvGeometry matrix_geometry(std::int64_t rows, std::int64_t columns) {
 }
 
 std::int64_t conv_scratch(const ConvGeometry& g, std::int64_t groups) {
-  return slices_of(g.out_height * g.out_width, groups) * g.out_channels * (g.in_channels / g.groups) * g.kernel_height *
-         g.kernel_width;
+  const std::int64_t positions = g.out_height * g.out_width;
+  return std::max(slices_of(positions, groups), fast_slices_of(positions, groups)) * g.out_channels *
+         (g.in_channels / g.groups) * g.kernel_height * g.kernel_width;
 }
 
 void conv_weight_gradient(Stream stream, const ConvGeometry& g, const float* x, const float* dy, float* dw,
-                          float* scratch, std::int64_t groups) {
+                          float* scratch, std::int64_t groups, bool fast) {
   const std::int64_t positions = g.out_height * g.out_width;
-  const std::int64_t slices = slices_of(positions, groups);
+  const std::int64_t slices = fast ? fast_slices_of(positions, groups) : slices_of(positions, groups);
   const Job job{.x = x,
                 .dy = dy,
                 .partial = scratch,
@@ -282,7 +400,7 @@ void conv_weight_gradient(Stream stream, const ConvGeometry& g, const float* x, 
                 .taps = static_cast<int>(g.in_channels / g.groups * g.kernel_height * g.kernel_width),
                 .channel_groups = static_cast<int>(g.groups),
                 .groups = static_cast<int>(groups),
-                .slice = static_cast<int>(slice_groups(positions))};
+                .slice = static_cast<int>(fast ? fast_slice_groups(positions) : slice_groups(positions))};
   constexpr std::int64_t kLimit = std::int64_t{1} << 26;
   require<DeviceError>(g.in_channels * g.in_height * g.in_width < kLimit && g.out_channels * positions < kLimit,
                        "cuda: weight gradient of an image of ", g.in_channels * g.in_height * g.in_width,
@@ -291,9 +409,11 @@ void conv_weight_gradient(Stream stream, const ConvGeometry& g, const float* x, 
   if (n == 0 || slices == 0 || positions == 0) {
     return;
   }
-  const std::int64_t warps = slices * g.groups * ((job.rows + kRows - 1) / kRows) * ((job.taps + kTaps - 1) / kTaps);
-  launch(stream, "weight_gradient", weight_gradient_kernel, dim3(static_cast<unsigned>((warps + kWarps - 1) / kWarps)),
-         kWarps * 32, 0, job, warps);
+  const int rows = fast ? kFastRows : kRows;
+  const int taps = fast ? kFastTaps : kTaps;
+  const std::int64_t warps = slices * g.groups * ((job.rows + rows - 1) / rows) * ((job.taps + taps - 1) / taps);
+  launch(stream, "weight_gradient", fast ? weight_gradient_fast_kernel : weight_gradient_kernel,
+         dim3(static_cast<unsigned>((warps + kWarps - 1) / kWarps)), kWarps * 32, 0, job, warps);
   launch(stream, "add_slices", add_slices_kernel, blocks_for(n), kThreads, 0, scratch, dw, n, slices);
 }
 
@@ -307,10 +427,21 @@ void fill_weight_gradient(Table& t) {
   t.bias_gradient_scratch = [](std::int64_t channels, std::int64_t positions, std::int64_t groups) {
     return slices_of(positions, groups) * channels;
   };
-  t.conv_weight_gradient = conv_weight_gradient;
+  t.conv_weight_gradient = [](Stream stream, const ConvGeometry& g, const float* x, const float* dy, float* dw,
+                              float* scratch, std::int64_t groups) {
+    conv_weight_gradient(stream, g, x, dy, dw, scratch, groups, false);
+  };
+  t.conv_weight_gradient_fast = [](Stream stream, const ConvGeometry& g, const float* x, const float* dy, float* dw,
+                                   float* scratch, std::int64_t groups) {
+    conv_weight_gradient(stream, g, x, dy, dw, scratch, groups, true);
+  };
+  t.linear_weight_gradient_fast = [](Stream stream, std::int64_t rows, std::int64_t columns, const float* x,
+                                     const float* dy, float* dw, float* scratch, std::int64_t groups) {
+    conv_weight_gradient(stream, matrix_geometry(rows, columns), x, dy, dw, scratch, groups, true);
+  };
   t.linear_weight_gradient = [](Stream stream, std::int64_t rows, std::int64_t columns, const float* x, const float* dy,
                                 float* dw, float* scratch, std::int64_t groups) {
-    conv_weight_gradient(stream, matrix_geometry(rows, columns), x, dy, dw, scratch, groups);
+    conv_weight_gradient(stream, matrix_geometry(rows, columns), x, dy, dw, scratch, groups, false);
   };
   t.bias_gradient = [](Stream stream, std::int64_t channels, std::int64_t positions, const float* dy, float* db,
                        float* scratch, std::int64_t groups) {
