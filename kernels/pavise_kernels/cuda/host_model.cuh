@@ -49,6 +49,7 @@
 #define __launch_bounds__(...)
 #define PAVISE_UNROLL
 #define PAVISE_NO_UNROLL
+#define PAVISE_UNROLL_4
 
 namespace pavise::kernels::cuda {
 

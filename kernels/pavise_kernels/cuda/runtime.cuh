@@ -8,6 +8,7 @@
 #include <cuda_runtime.h>
 #define PAVISE_UNROLL _Pragma("unroll")
 #define PAVISE_NO_UNROLL _Pragma("unroll 1")
+#define PAVISE_UNROLL_4 _Pragma("unroll 4")
 #else
 #include "pavise_kernels/cuda/host_model.cuh"
 #endif

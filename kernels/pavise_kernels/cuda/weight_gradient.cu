@@ -380,8 +380,11 @@ std::int64_t conv_scratch(const ConvGeometry& g, std::int64_t groups) {
 }
 
 void conv_weight_gradient(Stream stream, const ConvGeometry& g, const float* x, const float* dy, float* dw,
-                          float* scratch, std::int64_t groups, bool fast) {
+                          float* scratch, std::int64_t groups, bool tensor_cores) {
   const std::int64_t positions = g.out_height * g.out_width;
+  // Fewer rows or taps than a tile has would leave most of it empty.
+  const bool fast = tensor_cores && g.out_channels / g.groups >= 16 &&
+                    g.in_channels / g.groups * g.kernel_height * g.kernel_width >= 48;
   const std::int64_t slices = fast ? fast_slices_of(positions, groups) : slices_of(positions, groups);
   const Job job{.x = x,
                 .dy = dy,
