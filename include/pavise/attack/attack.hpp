@@ -180,8 +180,8 @@ class Attack {
   static void attempt_on(Accelerator& device, const Descent& descent, const Work& work, std::span<Attempt> attempts) {
     AlignedVector<float> x;
     for (std::size_t begin = 0; begin < attempts.size();) {
-      const auto part = attempts.subspan(
-          begin, std::min(attempts.size() - begin, static_cast<std::size_t>(device.capacity())));
+      const auto part =
+          attempts.subspan(begin, std::min(attempts.size() - begin, static_cast<std::size_t>(device.capacity())));
       const LaneBatch<float> batch = work.pack(part, 16);
       x.resize(static_cast<std::size_t>(batch.groups() * 16 * batch.size()));
       device.descend(descent, batch, {.seed = work.seed, .iteration = 0}, x.data());

@@ -65,10 +65,8 @@ Var<T> max_pool(const char* name, Var<T> x, const kernels::ConvGeometry& geometr
   Tape<T>& tape = x.tape();
   Var<T> y = tape.result(name, shape, {x});
   if (auto* trace = tape.trace()) {
-    trace->push_back({.kind = TracedOperation<T>::Kind::max_pool,
-                      .output = y.id(),
-                      .inputs = {x.id(), -1},
-                      .geometry = geometry});
+    trace->push_back(
+        {.kind = TracedOperation<T>::Kind::max_pool, .output = y.id(), .inputs = {x.id(), -1}, .geometry = geometry});
   }
   tape.each_group([&](std::int64_t g) {
     kernels::run_light([&](auto isa) { max_pool<T>(isa, geometry, x.data(g), y.data(g), tape.lanes()); });

@@ -20,10 +20,8 @@ Var<T> residual_sum(Var<T> a, Var<T> b, bool relu) {
   Var<T> y = tape.result("residual_sum", a.shape(), {a, b});
   tape.node(y).relu = relu;
   if (auto* trace = tape.trace()) {
-    trace->push_back({.kind = TracedOperation<T>::Kind::sum,
-                      .output = y.id(),
-                      .inputs = {a.id(), b.id()},
-                      .relu = relu});
+    trace->push_back(
+        {.kind = TracedOperation<T>::Kind::sum, .output = y.id(), .inputs = {a.id(), b.id()}, .relu = relu});
   }
   const std::int64_t step = a.size() * tape.lanes();
   tape.each_group([&](std::int64_t g) {
