@@ -157,17 +157,24 @@ void run_attack(const AttackOptions& o) {
   std::int64_t forward = result.forward_passes;
   std::int64_t backward = result.backward_passes;
   nlohmann::json curve = nlohmann::json::array();
-  for (const double radius : radii) {
-    std::int64_t robust = result.robust_correct;
-    if (radius != epsilon) {
-      const auto at = attack_with(*make(radius).attack, concat(o.attack, " eps ", radius));
-      forward += at.forward_passes;
-      backward += at.backward_passes;
-      robust = at.robust_correct;
-    }
-    nlohmann::json point = count(robust, result.size());
+  nlohmann::json steps = nlohmann::json::array();
+  const auto add_point = [&](double radius, const attack::Result& at) {
+    nlohmann::json point = count(at.robust_correct, at.size());
     point["epsilon"] = radius;
     curve.push_back(std::move(point));
+    if (o.gallery > 0) {
+      steps.push_back(sweep_step(radius, at, o.gallery));
+    }
+  };
+  for (const double radius : radii) {
+    if (radius == epsilon) {
+      add_point(radius, result);
+      continue;
+    }
+    const auto at = attack_with(*make(radius).attack, concat(o.attack, " eps ", radius));
+    forward += at.forward_passes;
+    backward += at.backward_passes;
+    add_point(radius, at);
   }
 
   nlohmann::json json = o.make_record("attack", file, test);
@@ -206,6 +213,9 @@ void run_attack(const AttackOptions& o) {
     json["gallery"] = gallery({test, result.adversarial, result.clean_prediction, result.prediction,
                                result.clean_confidence, result.confidence, result.distance, result.success},
                               o.gallery);
+  }
+  if (!steps.empty()) {
+    json["sweep"] = sweep(test, truth, std::move(steps));
   }
   std::FILE* out = o.json == "-" ? stderr : stdout;  // standard output is the record's then
   std::fprintf(out, "clean   %s%s\n", describe(result.clean_correct, result.size()).c_str(),
@@ -263,7 +273,9 @@ void add_attack(CLI::App& app, const std::string& command) {
                   "adaptive: the attack knows the filters, and is made for them; unaware: it is made on the model "
                   "without them")
       ->capture_default_str();
-  sub->add_option("--curve", o->curve, "Also attack at these radii, separated by commas");
+  sub->add_option(
+      "--curve", o->curve,
+      "Also attack at these radii, separated by commas; with --gallery the report's slider shows the images at each");
   sub->add_flag_callback(
       "--list",
       [] {
