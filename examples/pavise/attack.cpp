@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "interchange.hpp"
 #include "pavise/attack/catalog.hpp"
 #include "pavise/attack/run.hpp"
 #include "pavise/attack/transfer.hpp"
@@ -29,6 +30,8 @@ struct AttackOptions : Subject {
   std::string curve;
   std::string filter_attack = "adaptive";
   std::int64_t restarts = 1;
+  std::string export_to;
+  std::int64_t pictures = 20;
 };
 
 attack::Settings settings_of(const AttackOptions& o) {
@@ -115,6 +118,9 @@ void run_attack(const AttackOptions& o) {
     make(r);  // a bad radius is refused before the work begins
   }
   make(epsilon);
+  if (!o.export_to.empty()) {
+    prepare_export(o.export_to);
+  }
   const auto file = o.load_model();
   data::Dataset test = o.load_test(file.model);
   const attack::Classifier model = o.classifier(file.model, test.image_shape());
@@ -227,6 +233,9 @@ void run_attack(const AttackOptions& o) {
                  static_cast<long long>((*at)["images"].get<std::int64_t>()), (*at)["median"].get<double>(),
                  (*at)["mean"].get<double>(), o.norm.c_str());
   }
+  if (!o.export_to.empty()) {
+    export_images(o.export_to, test, result, truth.empty() ? test.labels() : truth, o.pictures);
+  }
   if (!o.json.empty()) {
     write_json(o.json, json);
   }
@@ -276,6 +285,10 @@ void add_attack(CLI::App& app, const std::string& command) {
   sub->add_option(
       "--curve", o->curve,
       "Also attack at these radii, separated by commas; with --gallery the report's slider shows the images at each");
+  sub->add_option(
+      "--export", o->export_to,
+      "Write the images to this directory: clean.npy, adversarial.npy, labels.npy, predictions.npy, and PNG");
+  sub->add_option("--pictures", o->pictures, "With --export: PNG files of the first images")->capture_default_str();
   sub->add_flag_callback(
       "--list",
       [] {

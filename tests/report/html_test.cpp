@@ -198,6 +198,7 @@ TEST_CASE("report: an evaluation shows its verdict, every attack with a strip of
     const auto& e = records.back()["evaluation"];
     CHECK(contains(page, "<p class=\"verdict " + verdict + "\"><b>" + verdict + "</b>"));
     CHECK(contains(page, "robust accuracy 60.0"));
+    CHECK(contains(page, "<small class=\"word " + verdict + "\">verdict: " + verdict + "</small>"));  // the tile
     for (const auto& row : e["attacks"]) {
       const auto name = row["name"].get<std::string>();
       CAPTURE(name);

@@ -85,9 +85,11 @@ inline std::string summary_section(const std::vector<Model>& models, const Resul
     }
     robust = robust == nullptr || r->robust.share() > threat.strongest(*robust)->robust.share() ? &m : robust;
     clean = clean == nullptr || m.clean()->clean.share() > clean->clean()->clean.share() ? &m : clean;
+    const std::string verdict = threat.verdict(m);
     tiles += concat("<div class=\"tile\" style=\"border-color:", colour(i), "\"><b>", escape(m.label),
                     "</b><a class=\"big\" href=\"#", anchor(*r, results), "\">", escape(percent_words(r->robust)),
-                    "</a><small>robust, ", escape(interval_words(r->robust)), "</small><span>",
+                    "</a><small>robust, ", escape(interval_words(r->robust)), "</small><small class=\"word ", verdict,
+                    "\">", verdict.empty() ? "no verdict" : "verdict: " + verdict, "</small><span>",
                     escape(percent_words(m.clean()->clean)), " <small>clean</small></span></div>\n");
   }
   const auto* best = threat.strongest(*robust);
@@ -112,7 +114,8 @@ inline std::string summary_section(const std::vector<Model>& models, const Resul
   }
   return concat("<p class=\"lead\">", escape(words), ".</p>\n<div class=\"tiles\">\n", tiles,
                 "</div>\n<p><small>Tiles: ", "robust accuracy under the strongest attack recorded within ",
-                escape(threat.words), ", with its exact 95 % interval.</small></p>\n");
+                escape(threat.words),
+                ", with its exact 95 % interval, and the verdict of its evaluation there.</small></p>\n");
 }
 
 inline std::string accuracy_cell(const Count& c, const std::string& link) {

@@ -164,6 +164,15 @@ struct Threat {
     }
     return worst;
   }
+
+  /// What the model's evaluation within this ball says of its own number; empty where there is none.
+  std::string verdict(const Model& model) const {
+    std::string out;
+    for (const auto* r : model.attacks) {
+      out = holds(*r) && r->evaluation ? r->evaluation->verdict : out;
+    }
+    return out;
+  }
 };
 
 inline std::vector<Threat> threats(const Results& results) {
