@@ -212,7 +212,8 @@ void run_attack(const AttackOptions& o) {
   if (!curve.empty()) {
     json["curve"] = std::move(curve);
   }
-  json["passes"] = {{"forward", forward}, {"backward", backward}};
+  json["passes"] = {{"forward", forward}, {"backward", backward}};  // of the curve as well
+  json["passes_at_epsilon"] = {{"forward", result.forward_passes}, {"backward", result.backward_passes}};
   json["seconds"] = watch.seconds();
   json["images_per_second"] = static_cast<double>(result.size()) / main_seconds;
   if (o.gallery > 0) {

@@ -16,10 +16,12 @@
 #include <variant>
 #include <vector>
 
-#include "pavise/data/catalog.hpp"
+#include "pavise/autodiff/loss.hpp"
+#include "pavise/core/lane_batch.hpp"
+#include "pavise/core/parallel.hpp"
 #include "pavise/data/npy.hpp"
-#include "pavise/evaluate/probe.hpp"
 #include "pavise/io/layout.hpp"
+#include "pavise/nn/registry.hpp"
 #include "pavise/report/png.hpp"
 
 namespace pavise::program {
@@ -88,6 +90,7 @@ struct LogitsCommand {
   std::string images;
   std::string labels;
   std::string out;
+  bool wide = false;
 };
 
 /// Labels of any of the integer types.
@@ -108,6 +111,51 @@ std::vector<std::int32_t> read_labels(const std::string& path, std::int64_t imag
   return out;
 }
 
+/// Logits and, where labels are given, gradients of cross-entropy, in the precision of the model.
+template <class T>
+void write_answers(const nn::BasicModel<T>& model, const Tensor<float>& images, const std::vector<std::int32_t>& labels,
+                   const std::string& directory) {
+  const Shape& s = images.shape();
+  LaneBatch<T> batch(model.input_shape(), s[0], 16);
+  batch.pack([&](std::int64_t i, T* out) { std::copy(images.row(i).begin(), images.row(i).end(), out); });
+  for (std::int64_t i = 0; i < s[0]; ++i) {
+    batch.labels()[i] = labels.empty() ? 0 : labels[static_cast<std::size_t>(i)];
+    batch.ids()[i] = static_cast<std::uint32_t>(i);
+  }
+  batch.repeat_last();
+  Tensor<T> logits(Shape{s[0], std::int64_t{model.classes()}});
+  Tensor<T> gradients(s);
+  const auto unpack = [&](std::int64_t g, const T* lanes, Tensor<T>& out) {
+    const std::int64_t size = out.size() / s[0];
+    for (std::int64_t lane = 0; lane < batch.valid(g); ++lane) {
+      for (std::int64_t e = 0; e < size; ++e) {
+        out[(g * 16 + lane) * size + e] = lanes[e * 16 + lane];
+      }
+    }
+  };
+  parallel_for(batch.groups(), [&](std::int64_t g) {
+    auto& tape = thread_tape<T>();
+    tape.begin(16);
+    tape.set_key({.seed = 0, .iteration = 0, .images = batch.ids(g)});
+    const Var<T> x = tape.view(model.input_shape(), batch.values(g), !labels.empty());
+    const Var<T> z = model(x);
+    unpack(g, z.data(), logits);
+    if (!labels.empty()) {
+      const Var<T> loss = cross_entropy(z, batch.labels(g));
+      if (tape.needs_gradient(loss)) {
+        tape.backward(loss);
+        if (const T* gradient = tape.input_gradient(x)) {
+          unpack(g, gradient, gradients);
+        }
+      }
+    }
+  });
+  data::write_npy(in(directory, "logits.npy"), logits);
+  if (!labels.empty()) {
+    data::write_npy(in(directory, "gradients.npy"), gradients);
+  }
+}
+
 void run_logits(const LogitsCommand& o) {
   prepare_directory(o.out);
   const auto file = io::load_model(o.model_file);
@@ -116,25 +164,14 @@ void run_logits(const LogitsCommand& o) {
   const Shape& expected = file.model.input_shape();
   require<ShapeError>(s.rank() == 4 && s[0] >= 1 && Shape{s[1], s[2], s[3]} == expected, o.images, ": images of ", s,
                       ", expected (N,C,H,W) with images of ", expected);
-  evaluate::Probe probe;
-  probe.images = images;
-  probe.labels = o.labels.empty() ? std::vector<std::int32_t>(static_cast<std::size_t>(s[0]), 0)
-                                  : read_labels(o.labels, s[0], file.model.classes());
-  for (std::int64_t i = 0; i < s[0]; ++i) {
-    probe.ids.push_back(static_cast<std::uint32_t>(i));
-    probe.index.push_back(i);
+  const auto labels =
+      o.labels.empty() ? std::vector<std::int32_t>{} : read_labels(o.labels, s[0], file.model.classes());
+  if (o.wide) {
+    write_answers(nn::clone<double>(file.model), images, labels, o.out);
+  } else {
+    write_answers(file.model, images, labels, o.out);
   }
-  const attack::Loss loss = [](Var<float> z, const std::int32_t* labels) { return cross_entropy(z, labels); };
-  const auto answers = evaluate::ask(file.model, probe, images, loss, !o.labels.empty(), 0, 0);
-  Tensor<float> logits(Shape{s[0], answers.classes});
-  std::copy(answers.logits.begin(), answers.logits.end(), logits.span().begin());
-  data::write_npy(in(o.out, "logits.npy"), logits);
-  if (!o.labels.empty()) {
-    Tensor<float> gradients(s);
-    std::copy(answers.gradient.span().begin(), answers.gradient.span().end(), gradients.span().begin());
-    data::write_npy(in(o.out, "gradients.npy"), gradients);
-  }
-  std::printf("%s: logits%s of %lld images\n", o.out.c_str(), o.labels.empty() ? "" : " and gradients",
+  std::printf("%s: logits%s of %lld images\n", o.out.c_str(), labels.empty() ? "" : " and gradients",
               static_cast<long long>(s[0]));
 }
 
@@ -205,6 +242,7 @@ void add_logits(CLI::App& app) {
   sub->add_option("--images", o->images, "Images (N,C,H,W) of float32 in a .npy file, pixels in [0,1]")->required();
   sub->add_option("--labels", o->labels, "Their labels (N), integers in a .npy file");
   sub->add_option("--out", o->out, "Directory for logits.npy (N,classes) and gradients.npy (N,C,H,W)")->required();
+  sub->add_flag("--double", o->wide, "Compute in float64, and write that");
   sub->callback([o] { run_logits(*o); });
 }
 

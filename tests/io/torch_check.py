@@ -1,7 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Pavise against PyTorch on the same weights: state dicts of every layout are imported, and logits and input gradients
-must agree to 1e-4 of their largest value. Nothing is trained: weights are random.
+must agree to 1e-4 of an image's largest value. Nothing is trained: weights are random.
+
+In float64 all of them must. In float32 all logits must, and the gradients of at least three quarters of the images: where an
+activation is zero but for rounding, the two may take its ReLU for open and for shut (PyTorch does so against itself in another
+memory layout, for one or two of 24 images of a ResNet-18).
 
     torch_check.py PAVISE [--python PYTHON]
 
@@ -199,17 +203,18 @@ def run(program, *arguments):
         sys.exit(f"FAILED: pavise {' '.join(map(str, arguments))}: {done.stderr}")
 
 
-def difference(ours, theirs):
-    """The largest difference, of each image by the largest value of that image."""
+def differences(ours, theirs):
+    """The largest difference of each image, by the largest value of that image."""
     import numpy as np
     ours, theirs = (a.reshape(len(a), -1).astype(np.float64) for a in (ours, theirs))
     scale = np.abs(theirs).max(axis=1)
     if not (scale > 0).all():
         sys.exit("FAILED: a gradient or all logits of an image are zero: the comparison would say nothing")
-    return (np.abs(ours - theirs).max(axis=1) / scale).max()
+    return np.abs(ours - theirs).max(axis=1) / scale
 
 
 def check(program, layout, module, shape, normalisation, scratch):
+    """What is wrong, and a line of figures."""
     import numpy as np
     import safetensors.torch
     import torch
@@ -223,15 +228,26 @@ def check(program, layout, module, shape, normalisation, scratch):
     np.save(scratch / "images.npy", images.numpy())
     np.save(scratch / "labels.npy", labels.numpy())
     run(program, "import", "--layout", layout, "--in", scratch / "state.safetensors", "--out", scratch / "model.safetensors")
-    run(program, "logits", "--model-file", scratch / "model.safetensors", "--images", scratch / "images.npy", "--labels",
-        scratch / "labels.npy", "--out", scratch)
-
-    images.requires_grad_(True)
-    x = images if normalisation is None else (images - normalisation[0]) / normalisation[1]
-    logits = (module.module if isinstance(module, torch.nn.DataParallel) else module)(x)
-    torch.nn.functional.cross_entropy(logits, labels, reduction="sum").backward()
-    return (difference(np.load(scratch / "logits.npy"), logits.detach().numpy()),
-            difference(np.load(scratch / "gradients.npy"), images.grad.numpy()))
+    module = module.module if isinstance(module, torch.nn.DataParallel) else module
+    wrong, figures = [], []
+    for name, dtype, flags in (("float64", torch.float64, ["--double"]), ("float32", torch.float32, [])):
+        run(program, "logits", "--model-file", scratch / "model.safetensors", "--images", scratch / "images.npy",
+            "--labels", scratch / "labels.npy", "--out", scratch, *flags)
+        module = module.to(dtype)
+        x = images.to(dtype).requires_grad_(True)
+        mean, deviation = normalisation if normalisation is not None else (torch.zeros(1), torch.ones(1))
+        logits = module((x - mean.to(dtype)) / deviation.to(dtype))
+        torch.nn.functional.cross_entropy(logits, labels, reduction="sum").backward()
+        logits = differences(np.load(scratch / "logits.npy"), logits.detach().numpy())
+        gradients = differences(np.load(scratch / "gradients.npy"), x.grad.numpy())
+        beyond = int((gradients > TOLERANCE).sum())
+        if not logits.max() <= TOLERANCE:
+            wrong.append(f"{name}: logits differ by {logits.max():.1e}")
+        if not np.isfinite(gradients).all() or beyond > (0 if name == "float64" else IMAGES // 4):
+            wrong.append(f"{name}: the gradients of {beyond} of {IMAGES} images differ by more than {TOLERANCE}")
+        figures.append(f"{logits.max():.1e}  {gradients.max():.1e}" if name == "float64" else
+                       f"{logits.max():.1e}  {np.median(gradients):.1e}  {gradients.max():.1e}  {beyond}")
+    return wrong, "    ".join(figures)
 
 
 def main():
@@ -244,13 +260,13 @@ def main():
 
     torch.manual_seed(0)
     failed = False
-    print(f"PyTorch {torch.__version__}, {IMAGES} images; largest relative difference of logits and of input gradients")
+    print(f"PyTorch {torch.__version__}, {IMAGES} images, relative differences. float64: largest of logits and of gradients; "
+          "float32: largest of logits, median and largest of gradients, images beyond 1e-4")
     for layout, (module, shape, normalisation) in networks().items():
         with tempfile.TemporaryDirectory(prefix="pavise-torch-") as scratch:
-            logits, gradients = check(options.program, layout, module, shape, normalisation, pathlib.Path(scratch))
-        wrong = not max(logits, gradients) <= TOLERANCE
-        failed = failed or wrong
-        print(f"{'FAILED' if wrong else 'ok':7}{layout:17}{logits:.1e}  {gradients:.1e}")
+            wrong, figures = check(options.program, layout, module, shape, normalisation, pathlib.Path(scratch))
+        failed = failed or bool(wrong)
+        print(f"{'FAILED' if wrong else 'ok':7}{layout:17}{figures}  {'; '.join(wrong)}")
     sys.exit(1 if failed else 0)
 
 

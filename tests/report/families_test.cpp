@@ -163,7 +163,7 @@ TEST_CASE("families: what is certified stands beside what attacks left, at the s
   CHECK_FALSE(noise.naive);
   CHECK(noise.adaptive->count.correct == 400);
   CHECK(noise.certified->count.correct == 100);
-  CHECK(noise.cost == std::vector<std::string>{"attack 1,011 passes an image", "certificate 1,000 samples an image"});
+  CHECK(noise.cost == std::vector<std::string>{"attack 201 passes an image", "certificate 1,000 samples an image"});
   const auto& ibp = row(table, "IBP");
   CHECK(ibp.family == detail::Family::assurance);
   CHECK(ibp.certified->count.correct == 70);

@@ -156,10 +156,9 @@ class FamilyTable {
     words +=
         r.setting("filter_attack") == "unaware" || !r.setting("surrogate").empty() ? ", made on another model" : "";
     const bool less = set_robust(made_for_it ? to.adaptive : to.naive, {r.robust, words, link});
-    if (less && r.forward_passes && r.backward_passes && (made_for_it || !had_adaptive)) {
-      const double passes = static_cast<double>(*r.forward_passes + *r.backward_passes);
-      to.attack_cost =
-          concat("attack ", grouped(std::llround(passes / static_cast<double>(r.robust.total))), " passes an image");
+    if (less && r.passes_at_epsilon && (made_for_it || !had_adaptive)) {
+      const double each = static_cast<double>(*r.passes_at_epsilon) / static_cast<double>(r.robust.total);
+      to.attack_cost = concat("attack ", grouped(std::llround(each)), " passes an image");
     }
     if (r.evaluation && (less || to.verdict.empty())) {
       to.verdict = r.evaluation->verdict;

@@ -68,7 +68,8 @@ struct AttackRecord : Origin {
   std::vector<CurvePoint> curve;
   std::optional<std::int64_t> forward_passes;
   std::optional<std::int64_t> backward_passes;
-  std::int64_t channels = 0;  ///< of the gallery's images; 0 where there is none
+  std::optional<std::int64_t> passes_at_epsilon;  ///< of both kinds, without those of the curve's other radii
+  std::int64_t channels = 0;                      ///< of the gallery's images; 0 where there is none
   std::int64_t height = 0;
   std::int64_t width = 0;
   std::vector<GalleryItem> gallery;
@@ -142,6 +143,11 @@ inline AttackRecord read_attack(const Field& record) {
   if (const Field passes = record.find("passes")) {
     out.forward_passes = integer_or_none(passes, "forward", 0);
     out.backward_passes = integer_or_none(passes, "backward", 0);
+  }
+  if (const Field passes = record.find("passes_at_epsilon")) {
+    out.passes_at_epsilon = passes.at("forward").integer(0) + passes.at("backward").integer(0);
+  } else if (out.curve.empty() && out.forward_passes && out.backward_passes) {
+    out.passes_at_epsilon = *out.forward_passes + *out.backward_passes;
   }
   if (const Field gallery = record.find("gallery")) {
     read_gallery(gallery, out);
