@@ -152,7 +152,7 @@ class FamilyTable {
     set_clean(to, {r.clean, "", link});
     const bool made_for_it = detail::adaptive(r);
     const bool had_adaptive = to.adaptive.has_value();
-    std::string words = r.evaluation ? concat("suite ", r.attack) : attack_name(r.attack);
+    std::string words = attack_name(r.attack);
     words +=
         r.setting("filter_attack") == "unaware" || !r.setting("surrogate").empty() ? ", made on another model" : "";
     const bool less = set_robust(made_for_it ? to.adaptive : to.naive, {r.robust, words, link});
@@ -172,7 +172,7 @@ class FamilyTable {
       FamilyRow& to =
           row(p.filters.empty() ? family_of(r.defense) : Family::preprocessing, label, r.data, r.norm, r.epsilon);
       set_clean(to, {p.clean, "", "filters"});
-      set_robust(to.naive, {p.unaware, "APGD on the model alone", "filters"});
+      set_robust(to.naive, {p.unaware, "APGD, unaware", "filters"});
       set_robust(to.adaptive, {p.adaptive, "APGD and Square", "filters"});
     }
   }

@@ -23,7 +23,8 @@ inline std::string norm_name(const std::string& norm) {
 }
 
 inline std::string attack_name(const std::string& attack) {
-  for (const auto& [name, shown] : {std::pair("fgsm", "FGSM"), std::pair("bim", "BIM"), std::pair("pgd", "PGD")}) {
+  for (const auto& [name, shown] : {std::pair("fgsm", "FGSM"), std::pair("bim", "BIM"), std::pair("pgd", "PGD"),
+                                    std::pair("auto", "AutoAttack"), std::pair("quick", "the quick suite")}) {
     if (attack == name) {
       return shown;
     }
