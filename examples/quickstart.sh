@@ -7,9 +7,9 @@ usage() {
 Usage: examples/quickstart.sh [--help] [--out DIRECTORY] [--epochs N]
 
 Installs what is missing (Debian packages; as root or with sudo), builds the `pavise` program, and on Fashion-MNIST trains a
-small network three times (plainly, against FGSM with random start, against PGD with 7 steps), attacks each with PGD, shows what
-defensive distillation is worth, certifies a network behind noise, and writes a report that needs nothing but a browser. About
-five minutes on two cores.
+small network three times (plainly, against FGSM with random start, against PGD with 7 steps), attacks each with PGD and judges
+the outcome, shows what filters of the input and defensive distillation are worth, certifies a network behind noise, and writes
+a report that needs nothing but a browser. About five minutes on two cores.
 
   --out DIRECTORY   where the report goes (default: robustness-report, where you are)
   --epochs N        epochs of each training run (default: 5)
@@ -42,9 +42,10 @@ build=$pavise_root/build/release
 pavise=$build/examples/pavise
 runs=$(dirname "$out")/runs/quickstart
 mkdir -p "$runs"
-rm -f "$runs"/{plain,fgsm-rs,pgd,distillation,noise}.*
+rm -f "$runs"/{plain,fgsm-rs,pgd,filters,distillation,noise}.*
 
-# LABEL DEFENSE...: trains one model and attacks it. The epsilon is in pixels of [0,1]: 0.1 is 25.5 of 255 grey levels.
+# LABEL DEFENSE...: trains one model, attacks it, and asks whether the outcome can be relied on. The epsilon is in pixels of [0,1]:
+# 0.1 is 25.5 of 255 grey levels.
 eps=0.1
 run() {
   local label=$1 name=$2
@@ -54,10 +55,16 @@ run() {
     --out "$runs/$name.safetensors"
   "$pavise" attack --model-file "$runs/$name.safetensors" "${data[@]}" --attack pgd --steps 50 --restarts 10 --eps $eps \
     --count 1000 --curve 0,0.02,0.05,0.1,0.15,0.2,0.3 --gallery 8 --label "$label" --json "$runs/$name.json"
+  "$pavise" evaluate --model-file "$runs/$name.safetensors" "${data[@]}" --suite quick --eps $eps --count 200 --label "$label" \
+    --json "$runs/$name.evaluation.json" | sed -n 's/^  verdict/verdict/p'
 }
 run "Plain training" plain --defense none
 run "FGSM with random start" fgsm-rs --defense fgsm-rs --eps $eps
 run "PGD, 7 steps" pgd --defense pgd --steps 7 --eps $eps
+
+say "" "Filters in front of the plain model"
+"$pavise" filters --model-file "$runs/plain.safetensors" "${data[@]}" --filter bit-depth:3 --filter jpeg:30 --eps $eps --count 100 \
+  --steps 20 --queries 200 --gallery 2 --label "Plain training" --json "$runs/filters.json"
 
 say "" "Defensive distillation"
 "$pavise" distill "${data[@]}" --temperatures 1,10,100 --epochs 1 --eps $eps --count 200 --jsma-count 50 --cw-count 50 --seed 0 \

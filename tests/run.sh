@@ -17,6 +17,7 @@ Examples:
 Environment:
   PAVISE_PRESET   the CMake preset: release (default), debug, asan, clang, no-openmp
   PAVISE_DATA     where the tests find MNIST and CIFAR-10; those that need them say so when they skip
+  PAVISE_TORCH_PYTHON   a Python with PyTorch and safetensors, for the check of imported models (skipped without)
 TEXT
 }
 case ${1:-} in -h | --help) usage; exit 0 ;; esac

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "interchange.hpp"
 #include "pavise/attack/catalog.hpp"
 #include "pavise/attack/run.hpp"
 #include "pavise/attack/transfer.hpp"
@@ -29,6 +30,8 @@ struct AttackOptions : Subject {
   std::string curve;
   std::string filter_attack = "adaptive";
   std::int64_t restarts = 1;
+  std::string export_to;
+  std::int64_t pictures = 20;
 };
 
 attack::Settings settings_of(const AttackOptions& o) {
@@ -115,6 +118,9 @@ void run_attack(const AttackOptions& o) {
     make(r);  // a bad radius is refused before the work begins
   }
   make(epsilon);
+  if (!o.export_to.empty()) {
+    prepare_export(o.export_to);
+  }
   const auto file = o.load_model();
   data::Dataset test = o.load_test(file.model);
   const attack::Classifier model = o.classifier(file.model, test.image_shape());
@@ -157,17 +163,24 @@ void run_attack(const AttackOptions& o) {
   std::int64_t forward = result.forward_passes;
   std::int64_t backward = result.backward_passes;
   nlohmann::json curve = nlohmann::json::array();
-  for (const double radius : radii) {
-    std::int64_t robust = result.robust_correct;
-    if (radius != epsilon) {
-      const auto at = attack_with(*make(radius).attack, concat(o.attack, " eps ", radius));
-      forward += at.forward_passes;
-      backward += at.backward_passes;
-      robust = at.robust_correct;
-    }
-    nlohmann::json point = count(robust, result.size());
+  nlohmann::json steps = nlohmann::json::array();
+  const auto add_point = [&](double radius, const attack::Result& at) {
+    nlohmann::json point = count(at.robust_correct, at.size());
     point["epsilon"] = radius;
     curve.push_back(std::move(point));
+    if (o.gallery > 0) {
+      steps.push_back(sweep_step(radius, at, o.gallery));
+    }
+  };
+  for (const double radius : radii) {
+    if (radius == epsilon) {
+      add_point(radius, result);
+      continue;
+    }
+    const auto at = attack_with(*make(radius).attack, concat(o.attack, " eps ", radius));
+    forward += at.forward_passes;
+    backward += at.backward_passes;
+    add_point(radius, at);
   }
 
   nlohmann::json json = o.make_record("attack", file, test);
@@ -199,13 +212,17 @@ void run_attack(const AttackOptions& o) {
   if (!curve.empty()) {
     json["curve"] = std::move(curve);
   }
-  json["passes"] = {{"forward", forward}, {"backward", backward}};
+  json["passes"] = {{"forward", forward}, {"backward", backward}};  // of the curve as well
+  json["passes_at_epsilon"] = {{"forward", result.forward_passes}, {"backward", result.backward_passes}};
   json["seconds"] = watch.seconds();
   json["images_per_second"] = static_cast<double>(result.size()) / main_seconds;
   if (o.gallery > 0) {
     json["gallery"] = gallery({test, result.adversarial, result.clean_prediction, result.prediction,
                                result.clean_confidence, result.confidence, result.distance, result.success},
                               o.gallery);
+  }
+  if (!steps.empty()) {
+    json["sweep"] = sweep(test, truth, std::move(steps));
   }
   std::FILE* out = o.json == "-" ? stderr : stdout;  // standard output is the record's then
   std::fprintf(out, "clean   %s%s\n", describe(result.clean_correct, result.size()).c_str(),
@@ -216,6 +233,9 @@ void run_attack(const AttackOptions& o) {
     std::fprintf(out, "distance of the %lld images that changed class: median %.4g, mean %.4g (%s)\n",
                  static_cast<long long>((*at)["images"].get<std::int64_t>()), (*at)["median"].get<double>(),
                  (*at)["mean"].get<double>(), o.norm.c_str());
+  }
+  if (!o.export_to.empty()) {
+    export_images(o.export_to, test, result, truth.empty() ? test.labels() : truth, o.pictures);
   }
   if (!o.json.empty()) {
     write_json(o.json, json);
@@ -263,7 +283,13 @@ void add_attack(CLI::App& app, const std::string& command) {
                   "adaptive: the attack knows the filters, and is made for them; unaware: it is made on the model "
                   "without them")
       ->capture_default_str();
-  sub->add_option("--curve", o->curve, "Also attack at these radii, separated by commas");
+  sub->add_option(
+      "--curve", o->curve,
+      "Also attack at these radii, separated by commas; with --gallery the report's slider shows the images at each");
+  sub->add_option(
+      "--export", o->export_to,
+      "Write the images to this directory: clean.npy, adversarial.npy, labels.npy, predictions.npy, and PNG");
+  sub->add_option("--pictures", o->pictures, "With --export: PNG files of the first images")->capture_default_str();
   sub->add_flag_callback(
       "--list",
       [] {

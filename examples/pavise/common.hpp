@@ -95,5 +95,7 @@ void add_distill(CLI::App& app, const std::string& command);
 void add_detect(CLI::App& app, const std::string& command);
 void add_filters(CLI::App& app, const std::string& command);
 void add_report(CLI::App& app);
+void add_import(CLI::App& app, const std::string& command);
+void add_logits(CLI::App& app);
 
 }  // namespace pavise::program

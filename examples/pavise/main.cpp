@@ -22,6 +22,8 @@ int main(int argc, char** argv) {
   pavise::program::add_detect(app, command);
   pavise::program::add_filters(app, command);
   pavise::program::add_report(app);
+  pavise::program::add_import(app, command);
+  pavise::program::add_logits(app);
   try {
     app.parse(argc, argv);
     if (app.get_subcommands().empty()) {

@@ -173,4 +173,26 @@ nlohmann::json gallery(const GallerySource& source, std::int64_t wanted) {
   return {{"shape", {s[0], s[1], s[2]}}, {"items", std::move(items)}};
 }
 
+nlohmann::json sweep_step(double epsilon, const attack::Result& result, std::int64_t wanted) {
+  nlohmann::json images = nlohmann::json::array();
+  for (std::int64_t i = 0; i < std::min(wanted, result.size()); ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    images.push_back({{"prediction", result.prediction[at]},
+                      {"confidence", result.confidence[at]},
+                      {"fooled", result.success[at] != 0},
+                      {"pixels", bytes_json(result.adversarial.row(i))}});
+  }
+  return {{"epsilon", epsilon}, {"images", std::move(images)}};
+}
+
+nlohmann::json sweep(const data::Dataset& set, std::span<const std::int32_t> truth, nlohmann::json steps) {
+  nlohmann::json images = nlohmann::json::array();
+  for (std::size_t at = 0; at < steps[0]["images"].size(); ++at) {
+    const auto i = static_cast<std::int64_t>(at);
+    images.push_back({{"index", set.source_index(i)}, {"label", truth.empty() ? set.label(i) : truth[at]}});
+  }
+  const Shape& s = set.image_shape();
+  return {{"shape", {s[0], s[1], s[2]}}, {"images", std::move(images)}, {"steps", std::move(steps)}};
+}
+
 }  // namespace pavise::program

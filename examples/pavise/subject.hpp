@@ -11,6 +11,7 @@
 
 #include "common.hpp"
 #include "pavise/attack/classifier.hpp"
+#include "pavise/attack/run.hpp"
 #include "pavise/attack/threat.hpp"
 #include "pavise/core/tensor.hpp"
 #include "pavise/data/dataset.hpp"
@@ -61,5 +62,11 @@ struct GallerySource {
 
 /// Up to `wanted` images as bytes: first those that were broken, then those that stood.
 nlohmann::json gallery(const GallerySource& source, std::int64_t wanted);
+
+/// What an attack of one radius made of the first `wanted` images, whatever became of them: a step of the report's slider.
+nlohmann::json sweep_step(double epsilon, const attack::Result& result, std::int64_t wanted);
+
+/// The steps together, with the images' own labels: `truth`, or the data set's where it is empty.
+nlohmann::json sweep(const data::Dataset& set, std::span<const std::int32_t> truth, nlohmann::json steps);
 
 }  // namespace pavise::program

@@ -36,6 +36,11 @@ TEST_CASE("program: train, attack and report") {
   const auto json = nlohmann::json::parse(contents(record));
   CHECK(json["clean"]["total"] == 100);
   CHECK(json["robust"]["correct"].get<int>() <= json["clean"]["correct"].get<int>());
+  CHECK(json["sweep"]["images"].size() == 3);
+  CHECK(json["sweep"]["images"][2]["index"] == 2);  // the first of the test set, whatever became of them
+  REQUIRE(json["sweep"]["steps"].size() == 2);
+  CHECK(json["sweep"]["steps"][1]["epsilon"] == 0.1);
+  CHECK(json["sweep"]["steps"][0]["images"] != json["sweep"]["steps"][1]["images"]);
   CHECK(json["curve"][0]["correct"] == json["clean"]["correct"]);  // epsilon 0 is the clean accuracy
   CHECK(json["label"] == "PGD <2>");                               // from the model's file
   CHECK(json["command"].get<std::string>().starts_with("pavise attack --model-file"));
@@ -49,6 +54,7 @@ TEST_CASE("program: train, attack and report") {
   const Outcome report = run("report --in " + (scratch / "runs") + " --out " + (scratch / "report"));
   CHECK(report.status == 0);
   const std::string page = contents(scratch / "report/index.html");
+  CHECK(page.find("id=\"sweep-1\"") != std::string::npos);
   CHECK(page.find("PGD &lt;2&gt;") != std::string::npos);
   CHECK(page.find("PGD <2>") == std::string::npos);
 }
@@ -94,8 +100,8 @@ TEST_CASE("program: what it refuses, it names") {
     CHECK(out.status != 0);
     CHECK(out.text.find(words) != std::string::npos);
   }
-  for (const char* command :
-       {"", "train", "attack", "evaluate", "certify", "verify", "distill", "filters", "detect", "report"}) {
+  for (const char* command : {"", "train", "attack", "evaluate", "certify", "verify", "distill", "filters", "detect",
+                              "report", "import", "logits"}) {
     const Outcome help = run(std::string(command) + " --help");
     CHECK(help.status == 0);
     CHECK(help.text.find("Usage") != std::string::npos);

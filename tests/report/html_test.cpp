@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "pavise/core/error.hpp"
+#include "pavise/core/sha256.hpp"
 #include "report/sample_records.hpp"
 
 namespace fs = std::filesystem;
@@ -50,6 +51,14 @@ std::string read(const fs::path& path) {
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
+std::size_t scripts(const std::string& page) {
+  std::size_t n = 0;
+  for (auto p = page.find("<script"); p != std::string::npos; p = page.find("<script", p + 1)) {
+    ++n;
+  }
+  return n;
+}
+
 /// The message of the ValueError that reading the changed sample gives.
 std::string refusal(std::size_t record, const std::function<void(Json&)>& change) {
   auto records = sample_records();
@@ -83,15 +92,45 @@ TEST_CASE("report: every command, count, interval and picture is on the page, an
   for (auto p = page.find("src=\"data:image/png;base64,"); p != std::string::npos; p = page.find("src=\"", p + 1)) {
     ++pictures;
   }
-  CHECK(pictures == 3 * 6 * 3);
-  CHECK(!contains(page, "<script"));
+  CHECK(pictures == 3 * 6 * 3 + 3 * 3 * 4);  // the gallery, and three images at four radii
   CHECK(!contains(page, "<link"));
   CHECK(!contains(page, "@import"));
   CHECK(!contains(page, "url("));
   // The one address on the page is the name of SVG's namespace.
-  for (auto p = page.find("http"); p != std::string::npos; p = page.find("http", p + 1)) {
-    CHECK(page.compare(p, 26, "http://www.w3.org/2000/svg") == 0);
+  for (auto p = page.find("://"); p != std::string::npos; p = page.find("://", p + 1)) {
+    CHECK(page.compare(p - 4, 26, "http://www.w3.org/2000/svg") == 0);
   }
+}
+
+TEST_CASE("report: one script, and a policy that lets it run and nothing else") {
+  const auto page = render_report(sample_records());
+  CHECK(scripts(page) == 1);
+  const auto start = page.find("<script>") + 8;
+  const auto script = page.substr(start, page.find("</script>") - start);
+  CHECK(script == detail::kScript);
+  const auto digest = pv::Sha256().add(script.data(), script.size()).digest();
+  const std::string bytes(digest.begin(), digest.end());
+  CHECK(contains(page, "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-" +
+                           base64(bytes) + "'; base-uri 'none'; form-action 'none'\">"));
+  CHECK(page.find("http-equiv=\"Content-Security-Policy\"") < page.find("<style>"));
+}
+
+TEST_CASE("report: the slider has every image at every radius, with its prediction, and starts at the attack's own") {
+  auto records = sample_records();
+  std::swap(records[4]["sweep"]["steps"][0], records[4]["sweep"]["steps"][3]);  // the order in the file does not count
+  const auto page = render_report(records);
+  CHECK(contains(page, "<input type=\"range\" id=\"sweep-1\" min=\"0\" max=\"3\" step=\"1\" value=\"2\""));
+  CHECK(contains(page, "<label for=\"sweep-1\">"));
+  CHECK(!contains(page, "sweep-2"));  // the three models share their radii and images
+  CHECK(contains(page, "<div class=\"frame\" data-step=\"1\"><img alt=\"Image 1 at ε = 0.05\""));
+  CHECK(contains(page, "<div class=\"frame fooled\" data-step=\"2\"><img alt=\"Image 1 at ε = 0.1\""));
+  CHECK(contains(page, "<b>✗ Coat</b> 80 %"));
+  records[4]["sweep"]["steps"].erase(0);
+  CHECK(contains(render_report(records), "<label for=\"sweep-2\">"));  // other radii, another slider
+  for (auto& record : records) {
+    record.erase("sweep");
+  }
+  CHECK(!contains(render_report(records), "type=\"range\""));
 }
 
 TEST_CASE("report: every number's link leads to a command on the page") {
@@ -145,7 +184,7 @@ TEST_CASE("report: hostile text stays text") {
     }
   }
   const auto page = render_report(records);
-  CHECK(!contains(page, "<script"));
+  CHECK(scripts(page) == 1);  // the page's own
   CHECK(!contains(page, "alert(1)</script"));
   CHECK(contains(page, "&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;&amp;"));
 }
@@ -159,6 +198,7 @@ TEST_CASE("report: an evaluation shows its verdict, every attack with a strip of
     const auto& e = records.back()["evaluation"];
     CHECK(contains(page, "<p class=\"verdict " + verdict + "\"><b>" + verdict + "</b>"));
     CHECK(contains(page, "robust accuracy 60.0"));
+    CHECK(contains(page, "<small class=\"word " + verdict + "\">verdict: " + verdict + "</small>"));  // the tile
     for (const auto& row : e["attacks"]) {
       const auto name = row["name"].get<std::string>();
       CAPTURE(name);
@@ -347,6 +387,12 @@ TEST_CASE("report: a missing or wrong field is named with its file") {
   CHECK(refusal(4, [](Json& r) {
           r["gallery"]["items"][1]["adversarial"][5] = 300;
         }).starts_with("runs/x.json: field gallery.items[1].adversarial[5]: got 300"));
+  CHECK(refusal(4, [](Json& r) { r["sweep"]["steps"][1]["images"].erase(0); }) ==
+        "runs/x.json: field sweep.steps[1].images: expected one for each of 3 images, got 2");
+  CHECK(refusal(4, [](Json& r) { r["sweep"]["steps"] = Json::array(); }) ==
+        "runs/x.json: field sweep: expected one image or more at one radius or more");
+  CHECK(refusal(4, [](Json& r) { r["sweep"]["steps"][0]["images"][0]["pixels"].erase(0); }) ==
+        "runs/x.json: field sweep.steps[0].images[0].pixels: expected 784 pixels, got 783");
   CHECK(
       refusal(4, [](Json& r) { r["seed"] = std::uint64_t{1} << 63; }).starts_with("runs/x.json: field seed: got 9223"));
   CHECK_THROWS_WITH_AS(render_report({}), "report: got no records, expected at least one training or attack",

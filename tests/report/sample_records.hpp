@@ -72,6 +72,29 @@ inline std::vector<int> drawing(int kind) {
   return out;
 }
 
+/// Three images under attacks of growing radius; the second falls at 0.1, the third was wrong from the start.
+inline Json sweep(const std::vector<double>& radii) {
+  Json out = {{"shape", {1, 28, 28}}, {"images", Json::array()}, {"steps", Json::array()}};
+  for (int k = 0; k < 3; ++k) {
+    out["images"].push_back({{"index", k}, {"label", k}});
+  }
+  for (const double radius : radii) {
+    Json step = {{"epsilon", radius}, {"images", Json::array()}};
+    for (int k = 0; k < 3; ++k) {
+      auto pixels = drawing(k);
+      for (std::size_t i = 0; i < pixels.size(); ++i) {
+        const int change = static_cast<int>(std::lround(255 * radius)) * (i % 3 == 0 ? 1 : -1);
+        pixels[i] = std::clamp(pixels[i] + change, 0, 255);
+      }
+      const bool fooled = k == 2 || (k == 1 && radius >= 0.1);
+      step["images"].push_back(
+          {{"prediction", fooled ? k + 3 : k}, {"confidence", 0.9 - radius}, {"fooled", fooled}, {"pixels", pixels}});
+    }
+    out["steps"].push_back(std::move(step));
+  }
+  return out;
+}
+
 inline Json attack_record(int model, const std::string& label, const std::string& defense, const std::string& attack,
                           std::int64_t clean, std::int64_t robust) {
   Json out = origin(label, defense);
@@ -87,6 +110,8 @@ inline Json attack_record(int model, const std::string& label, const std::string
   out["clean"] = count(clean, 1000);
   out["robust"] = count(robust, 1000);
   out["passes"] = {{"forward", attack == "pgd" ? 511000 : 2000}, {"backward", attack == "pgd" ? 500000 : 1000}};
+  out["passes_at_epsilon"] = {{"forward", attack == "pgd" ? 101000 : 2000},
+                              {"backward", attack == "pgd" ? 100000 : 1000}};
   out["seconds"] = attack == "pgd" ? 14.2 : 0.11;
   out["images_per_second"] = 70.4;
   out["date"] = "2026-01-01T10:1" + std::to_string(model) + ":00Z";
@@ -102,6 +127,7 @@ inline Json attack_record(int model, const std::string& label, const std::string
     out["curve"].push_back(
         {{"epsilon", e}, {"correct", std::clamp<std::int64_t>(std::llround(left), 0, 1000)}, {"total", 1000}});
   }
+  out["sweep"] = sweep({0, 0.05, 0.1, 0.2});
   out["gallery"]["shape"] = {1, 28, 28};
   for (int k = 0; k < 6; ++k) {
     const auto clean_pixels = drawing(k);

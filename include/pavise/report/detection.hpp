@@ -106,25 +106,32 @@ inline std::string detection_tiles(const DetectionRecord& r) {
       "</div>\n");
 }
 
+/// What the attacks say of a detector, in a word and in a sentence.
+struct DetectionVerdict {
+  std::string word;
+  std::string words;
+};
+
+inline DetectionVerdict detection_verdict(const DetectionRecord& r) {
+  const auto worst = std::max_element(r.rows.begin(), r.rows.end(), [](const auto& a, const auto& b) {
+    return std::pair(a.adaptive, a.evaded) < std::pair(b.adaptive, b.evaded);
+  });
+  if (!worst->adaptive || worst->tried == 0) {
+    return {"undecided", "no attack here knew of the detector."};
+  }
+  return {2 * worst->evaded > worst->tried ? "broken" : "undecided",
+          concat(detection_name(*worst), " (", detection_ball(*worst), ") fools the model and stays unflagged with ",
+                 percent_words(Count{worst->evaded, worst->tried}),
+                 " of the images. What the detector flags of attacks that do not know of it is no robustness.")};
+}
+
 /// The section on all detectors; empty where there is none.
 inline std::string detection_section(const std::vector<DetectionRecord>& records) {
   std::string out;
   for (const auto& r : records) {
-    const auto worst = std::max_element(r.rows.begin(), r.rows.end(), [](const auto& a, const auto& b) {
-      return std::pair(a.adaptive, a.evaded) < std::pair(b.adaptive, b.evaded);
-    });
-    std::string verdict = "<p class=\"verdict undecided\"><b>undecided</b>: no attack here knew of the detector.";
-    if (worst->adaptive && worst->tried > 0) {
-      const Count evaded{worst->evaded, worst->tried};
-      verdict = concat("<p class=\"verdict ",
-                       2 * worst->evaded > worst->tried ? "unreliable\"><b>broken</b>" : "undecided\"><b>undecided</b>",
-                       ": ", escape(detection_name(*worst)), " (", escape(detection_ball(*worst)),
-                       ") fools the model and stays "
-                       "unflagged with ",
-                       escape(percent_words(evaded)),
-                       " of the images. What the detector flags of attacks that "
-                       "do not know of it is no robustness.");
-    }
+    const auto [word, words] = detection_verdict(r);
+    const std::string verdict =
+        concat("<p class=\"verdict ", word == "broken" ? "unreliable" : word, "\"><b>", word, "</b>: ", escape(words));
     out += concat("<h3>", escape(r.label), " <small>", escape(r.model), " on ", escape(r.data), ", squeezers ",
                   escape(listed(r.squeezers)), "</small></h3>\n", verdict, "</p>\n<p>Threshold ",
                   significant(r.threshold, 4), ", fitted for ", significant(100 * r.false_positive_rate, 3),

@@ -20,7 +20,7 @@ inline constexpr std::size_t kGalleryImages = 6;
 
 /// (C,H,W) values to a picture, of the record's extents; `f` maps a value to 0..255 before it is rounded.
 template <class Record, class F>
-Image picture(const Record& r, const std::vector<double>& values, F f) {
+Image plain_picture(const Record& r, const std::vector<double>& values, F f) {
   Image out{r.width, r.height, r.channels, {}};
   out.pixels.reserve(values.size());
   for (std::int64_t i = 0; i < r.height * r.width; ++i) {
@@ -29,8 +29,17 @@ Image picture(const Record& r, const std::vector<double>& values, F f) {
       out.pixels.push_back(static_cast<std::uint8_t>(std::lround(std::clamp(f(values[at], at), 0.0, 255.0))));
     }
   }
-  // Whole factors up to some 112 pixels: sharp also where a browser would smooth.
-  return upscale(out, std::max<std::int64_t>(1, 112 / std::max(r.width, r.height)));
+  return out;
+}
+template <class Record>
+Image plain_picture(const Record& r, const std::vector<double>& values) {
+  return plain_picture(r, values, [](double v, std::size_t) { return v; });
+}
+
+/// The same, by whole factors up to some 112 pixels: sharp also where a browser would smooth.
+template <class Record, class F>
+Image picture(const Record& r, const std::vector<double>& values, F f) {
+  return upscale(plain_picture(r, values, f), std::max<std::int64_t>(1, 112 / std::max(r.width, r.height)));
 }
 
 /// The attack whose images are shown for a model: the strongest one with a gallery.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Results as one self-contained HTML page: no script, no network, light and dark, fit for print. Heavy (nlohmann-json):
-// not in the umbrella.
+// Results as one self-contained HTML page: no network, light and dark, by keyboard, without its script, and on paper.
+// Heavy (nlohmann-json): not in the umbrella.
 //
 //     pavise::report::write_report(pavise::report::collect_records("runs"), "robustness-report");
 #pragma once
@@ -21,13 +21,18 @@
 #include "pavise/io/file.hpp"
 #include "pavise/report/bounds.hpp"
 #include "pavise/report/certification.hpp"
+#include "pavise/report/curves.hpp"
 #include "pavise/report/detection.hpp"
 #include "pavise/report/distillation.hpp"
 #include "pavise/report/evaluation.hpp"
+#include "pavise/report/families.hpp"
 #include "pavise/report/filters.hpp"
 #include "pavise/report/gallery.hpp"
 #include "pavise/report/page.hpp"
 #include "pavise/report/record.hpp"
+#include "pavise/report/script.hpp"
+#include "pavise/report/style.hpp"
+#include "pavise/report/sweep.hpp"
 
 namespace pavise::report {
 
@@ -80,9 +85,11 @@ inline std::string summary_section(const std::vector<Model>& models, const Resul
     }
     robust = robust == nullptr || r->robust.share() > threat.strongest(*robust)->robust.share() ? &m : robust;
     clean = clean == nullptr || m.clean()->clean.share() > clean->clean()->clean.share() ? &m : clean;
+    const std::string verdict = threat.verdict(m);
     tiles += concat("<div class=\"tile\" style=\"border-color:", colour(i), "\"><b>", escape(m.label),
                     "</b><a class=\"big\" href=\"#", anchor(*r, results), "\">", escape(percent_words(r->robust)),
-                    "</a><small>robust, ", escape(interval_words(r->robust)), "</small><span>",
+                    "</a><small>robust, ", escape(interval_words(r->robust)), "</small><small class=\"word ", verdict,
+                    "\">", verdict.empty() ? "no verdict" : "verdict: " + verdict, "</small><span>",
                     escape(percent_words(m.clean()->clean)), " <small>clean</small></span></div>\n");
   }
   const auto* best = threat.strongest(*robust);
@@ -107,7 +114,8 @@ inline std::string summary_section(const std::vector<Model>& models, const Resul
   }
   return concat("<p class=\"lead\">", escape(words), ".</p>\n<div class=\"tiles\">\n", tiles,
                 "</div>\n<p><small>Tiles: ", "robust accuracy under the strongest attack recorded within ",
-                escape(threat.words), ", with its exact 95 % interval.</small></p>\n");
+                escape(threat.words),
+                ", with its exact 95 % interval, and the verdict of its evaluation there.</small></p>\n");
 }
 
 inline std::string accuracy_cell(const Count& c, const std::string& link) {
@@ -159,80 +167,6 @@ inline std::string accuracy_section(const std::vector<Model>& models, const Resu
       "<small>no attack</small></th>", heads, "</tr></thead><tbody>\n", rows,
       "</tbody></table></div>\n<p><small>Images classified correctly, the exact (Clopper-Pearson) 95 % interval, and "
       "the counts. Each number links to the command that made it.</small></p></section>\n");
-}
-
-/// Robust accuracy against epsilon: a chart for each norm and attack.
-inline std::string curves(const std::vector<Model>& models) {
-  std::vector<std::pair<std::string, std::string>> kinds;
-  for (const auto& m : models) {
-    for (const auto* r : m.attacks) {
-      const std::pair kind(r->norm, r->attack);
-      if (r->curve.size() > 1 && std::find(kinds.begin(), kinds.end(), kind) == kinds.end()) {
-        kinds.push_back(kind);
-      }
-    }
-  }
-  std::string out;
-  for (const auto& [norm, attack] : kinds) {
-    std::vector<Series> series;
-    std::vector<std::string> how;
-    for (std::size_t i = 0; i < models.size(); ++i) {
-      for (const auto* r : models[i].attacks) {
-        if (r->curve.size() < 2 || r->norm != norm || r->attack != attack) {
-          continue;
-        }
-        Series s{models[i].label, {}, i};
-        for (const auto& p : r->curve) {
-          s.points.push_back(
-              accuracy_point(p.epsilon, p.count, models[i].label + ", \u03B5 = " + significant(p.epsilon, 6)));
-        }
-        series.push_back(std::move(s));
-        if (std::find(how.begin(), how.end(), settings(*r)) == how.end()) {
-          how.push_back(settings(*r));
-        }
-      }
-    }
-    Chart chart;
-    chart.title = "Robust accuracy under " + attack_name(attack) + " within " + norm_name(norm);
-    chart.x.title = "\u03B5, pixels from 0 to 1";
-    chart.y = {"images still correct", 0, 100, " %"};
-    out += figure(line_chart(series, chart),
-                  "Bands: exact 95 % intervals. " + (join(how).empty() ? "" : "Attack: " + join(how, "; ") + "."));
-  }
-  return out;
-}
-
-/// Clean against robust accuracy: a chart for each threat.
-inline std::string trade_offs(const std::vector<Model>& models, const Results& results) {
-  std::string out;
-  for (const auto& threat : threats(results)) {
-    std::vector<Series> series;
-    for (std::size_t i = 0; i < models.size(); ++i) {
-      if (const auto* r = threat.strongest(models[i])) {
-        Point p = accuracy_point(100 * r->clean.share(), r->robust,
-                                 models[i].label + ", clean " + full_words(r->clean) + ", robust");
-        const auto bounds = r->clean.interval();
-        p.x_interval = {100 * bounds.low, 100 * bounds.high};
-        series.push_back({models[i].label, {p}, i});
-      }
-    }
-    Chart chart;
-    chart.title = "Clean against robust accuracy, " + threat.words;
-    chart.x = {"clean accuracy", {}, {}, " %"};
-    chart.y = {"robust accuracy", 0, {}, " %"};
-    out +=
-        figure(scatter_chart(series, chart),
-               "The strongest attack recorded for each model; bars are 95 % intervals. Better is up and to the right.");
-  }
-  return out;
-}
-
-inline std::string charts_section(const std::vector<Model>& models, const Results& results) {
-  const std::string charts = curves(models) + trade_offs(models, results);
-  return charts.empty()
-             ? charts
-             : "<section id=\"charts\"><h2>Robust accuracy against \u03B5, and its price</h2>\n<div class=\"charts\">" +
-                   charts + "</div></section>\n";
 }
 
 inline std::string training_section(const std::vector<Model>& models) {
@@ -374,19 +308,42 @@ inline std::string render_report(const std::vector<nlohmann::json>& records) {
   }
   std::string footer = detail::plural(records.size(), "record");
   footer += dates.empty() ? "" : ", the last of " + *std::max_element(dates.begin(), dates.end());
+  const std::pair<const char*, std::string> sections[] = {
+      {"All defences", detail::families_section(results)},
+      {"Growing attack", detail::sweep_section(models, results)},
+      {"Curves", detail::charts_section(models, results)},
+      {"Accuracy", detail::accuracy_section(models, results)},
+      {"Verdicts", detail::evaluation_section(models, results)},
+      {"Certificates", detail::certification_section(results.certification, results.attacks)},
+      {"Bounds", detail::bounds_section(results.bounds)},
+      {"Distillation", detail::distillation_section(results.distillation)},
+      {"Filters", detail::filter_section(results.filters)},
+      {"Detection", detail::detection_section(results.detection)},
+      {"Images", detail::gallery_section(models, results)},
+      {"Training", detail::training_section(models)},
+      {"How to read this", detail::reading_section()},
+      {"Commands", detail::origins_section(models, results)}};
+  std::string contents;
+  std::string body;
+  for (const auto& [name, section] : sections) {
+    if (!section.empty()) {
+      constexpr std::string_view kStart = "<section id=\"";
+      const std::string id = section.substr(kStart.size(), section.find('"', kStart.size()) - kStart.size());
+      contents += concat("<a href=\"#", id, "\">", name, "</a>\n");
+      body += section;
+    }
+  }
   return concat(
-      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" "
-      "content=\"width=device-width,initial-scale=1\">\n<title>",
+      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta http-equiv=\"Content-"
+      "Security-Policy\" content=\"",
+      detail::script_policy(), "\">\n<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>",
       escape(title), "</title>\n<style>\n", chart_style(), detail::page_style(), detail::evaluation_style(),
       detail::filter_style(), "</style>\n</head>\n<body class=\"pv-colours\">\n", notes, "<h1>", escape(title),
-      "</h1>\n", detail::summary_section(models, results), detail::accuracy_section(models, results),
-      detail::evaluation_section(models, results), detail::charts_section(models, results),
-      detail::certification_section(results.certification, results.attacks), detail::bounds_section(results.bounds),
-      detail::distillation_section(results.distillation), detail::filter_section(results.filters),
-      detail::detection_section(results.detection), detail::gallery_section(models, results),
-      detail::training_section(models), detail::reading_section(), detail::origins_section(models, results),
-      "<footer>Pavise", versions.empty() ? "" : " ", escape(join(versions)), ", from ", escape(footer),
-      ".</footer>\n</body>\n</html>\n");
+      "</h1>\n<nav aria-label=\"Sections\">\n", contents,
+      "<button type=\"button\" class=\"theme\" id=\"theme\">Dark colours</button></nav>\n",
+      detail::summary_section(models, results), body, "<footer>Pavise", versions.empty() ? "" : " ",
+      escape(join(versions)), ", from ", escape(footer), ".</footer>\n<script>", detail::kScript,
+      "</script>\n</body>\n</html>\n");
 }
 
 /// Writes the report of `records` and returns the path of its page: `path` itself where it ends in ".html", otherwise

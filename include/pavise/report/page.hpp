@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The pieces of the report's page: its style, and how models, attacks and numbers are named and ordered in it.
+// The pieces of the report's page: how models, attacks and numbers are named and ordered in it.
 #pragma once
 
 #include <algorithm>
@@ -18,41 +18,13 @@
 
 namespace pavise::report::detail {
 
-inline std::string page_style() {
-  return R"(:root{color-scheme:light dark;--ink:#1f2328;--soft:#59636e;--line:#d8dde3;--paper:#fff;--card:#f6f8fa;--link:#0b5cad;--note:#fff4d6;--edge:#d9a400}
-@media (prefers-color-scheme:dark){@media screen{:root{--ink:#e6e8eb;--soft:#9ba4ae;--line:#343b43;--paper:#16191d;--card:#1e2329;--link:#6cb2f5;--note:#3a2f10;--edge:#d9a400}}}
-*{box-sizing:border-box}
-body{margin:0 auto;padding:20px clamp(12px,3vw,32px) 40px;max-width:1180px;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
-h1{font-size:1.7rem;line-height:1.2;margin:.4em 0 .1em}h2{font-size:1.2rem;margin:2em 0 .5em;padding-bottom:.25em;border-bottom:1px solid var(--line)}h3{font-size:1rem;margin:1.2em 0 .4em}
-p{margin:.5em 0;max-width:80ch}a{color:var(--link);text-decoration:none}a:hover{text-decoration:underline}small,.soft{color:var(--soft);font-size:.85rem}
-.note{background:var(--note);border-left:4px solid var(--edge);padding:.6em .9em;margin:0 0 1em;border-radius:4px;font-weight:600;max-width:none}
-.lead{font-size:1.05rem}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:12px;margin:1em 0}
-.tile{background:var(--card);border-radius:8px;border-top:4px solid;padding:.7em .9em}.tile b{display:block}.tile .big{display:block;font-size:1.75rem;font-weight:650;line-height:1.25;font-variant-numeric:tabular-nums}.tile span{display:block}
-.scroll{overflow-x:auto}
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th,td{padding:.45em .8em .45em 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
-th{font-weight:600;font-size:.9rem}th small{font-weight:400;display:block}td.num,th.num{text-align:right;white-space:nowrap;padding-right:1.2em}th.num{white-space:normal}td:first-child{min-width:8.5em}td.num b{font-size:1.05rem}td.num small{display:block}
-.dot{display:inline-block;width:.7em;height:.7em;border-radius:50%;margin-right:.45em}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr));gap:18px}
-.charts.three{grid-template-columns:repeat(auto-fit,minmax(min(100%,320px),1fr))}figure{margin:0;min-width:0}figure.chart{overflow-x:auto}figure.chart svg{display:block;width:100%;min-width:400px;max-width:600px}.charts.three figure.chart svg{min-width:300px;max-width:480px}figcaption{color:var(--soft);font-size:.85rem}
-.gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,310px),1fr));gap:14px}
-.shot{background:var(--card);border-radius:8px;padding:10px;break-inside:avoid}.shot .three{display:grid;grid-template-columns:repeat(3,1fr);gap:6px}.shot img{display:block;width:100%;max-width:112px;aspect-ratio:auto;image-rendering:pixelated;border-radius:3px}
-.shot .three span{font-size:.75rem;color:var(--soft);line-height:1.3;overflow-wrap:anywhere}.shot .three b{display:block;color:var(--ink);font-weight:600}.shot figcaption{margin-bottom:5px}
-code{font:.82rem/1.45 ui-monospace,"SF Mono",Consolas,"DejaVu Sans Mono",monospace}
-.command{display:block;background:var(--card);border:1px solid var(--line);border-radius:6px;padding:.5em .7em;white-space:pre-wrap;overflow-wrap:anywhere;user-select:all;-webkit-user-select:all}
-.origin{margin:0 0 14px;padding:0 0 2px;break-inside:avoid}.origin p{margin:.1em 0 .3em;max-width:none}.origin:target .command{border-color:var(--link);box-shadow:0 0 0 1px var(--link)}
-.facts{color:var(--soft);font-size:.85rem}footer{margin-top:3em;color:var(--soft);font-size:.85rem}
-@media (max-width:560px){body{font-size:14px}h1{font-size:1.4rem}.tiles{grid-template-columns:1fr 1fr}}
-@media print{body{max-width:none;padding:0;font-size:10.5pt}.charts{grid-template-columns:1fr 1fr}figure.chart svg{min-width:0}h2{break-after:avoid}figure,tr{break-inside:avoid}.tile,.shot,.command{border:1px solid var(--line)}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
-)";
-}
-
 inline std::string norm_name(const std::string& norm) {
   return norm == "linf" ? "L\u221E" : norm == "l2" ? "L\u2082" : norm == "l1" ? "L\u2081" : norm;
 }
 
 inline std::string attack_name(const std::string& attack) {
-  for (const auto& [name, shown] : {std::pair("fgsm", "FGSM"), std::pair("bim", "BIM"), std::pair("pgd", "PGD")}) {
+  for (const auto& [name, shown] : {std::pair("fgsm", "FGSM"), std::pair("bim", "BIM"), std::pair("pgd", "PGD"),
+                                    std::pair("auto", "AutoAttack"), std::pair("quick", "the quick suite")}) {
     if (attack == name) {
       return shown;
     }
@@ -193,6 +165,15 @@ struct Threat {
     }
     return worst;
   }
+
+  /// What the model's evaluation within this ball says of its own number; empty where there is none.
+  std::string verdict(const Model& model) const {
+    std::string out;
+    for (const auto* r : model.attacks) {
+      out = holds(*r) && r->evaluation ? r->evaluation->verdict : out;
+    }
+    return out;
+  }
 };
 
 inline std::vector<Threat> threats(const Results& results) {
@@ -230,9 +211,9 @@ inline Point accuracy_point(double x, const Count& c, std::string_view what) {
   return {x, 100 * c.share(), {}, evaluate::Interval{100 * i.low, 100 * i.high}, concat(what, ": ", full_words(c))};
 }
 
-inline std::string figure(const std::string& svg, std::string_view caption = "") {
+inline std::string figure(const std::string& svg, std::string_view caption = "", const std::string& more = "") {
   return concat("<figure class=\"chart\">", svg,
-                caption.empty() ? std::string() : concat("<figcaption>", escape(caption), "</figcaption>"),
+                caption.empty() ? std::string() : concat("<figcaption>", escape(caption), "</figcaption>"), more,
                 "</figure>\n");
 }
 

@@ -26,6 +26,7 @@
 #include "pavise/report/field.hpp"
 #include "pavise/report/filter_record.hpp"
 #include "pavise/report/origin.hpp"
+#include "pavise/report/sweep_record.hpp"
 
 namespace pavise::report {
 
@@ -67,12 +68,23 @@ struct AttackRecord : Origin {
   std::vector<CurvePoint> curve;
   std::optional<std::int64_t> forward_passes;
   std::optional<std::int64_t> backward_passes;
-  std::int64_t channels = 0;  ///< of the gallery's images; 0 where there is none
+  std::optional<std::int64_t> passes_at_epsilon;  ///< of both kinds, without those of the curve's other radii
+  std::int64_t channels = 0;                      ///< of the gallery's images; 0 where there is none
   std::int64_t height = 0;
   std::int64_t width = 0;
   std::vector<GalleryItem> gallery;
+  std::optional<SweepRecord> sweep;
   std::vector<std::string> class_names;
   std::optional<EvaluationRecord> evaluation;  ///< where it is a whole suite of attacks with a verdict
+  std::string filters;                         ///< in front of the model, as text
+  std::string detector;                        ///< its file; empty: nothing is refused
+  std::optional<double> smooth;                ///< sigma of the noise whose majority vote was attacked
+
+  /// The setting `key` of the recipe as text; empty where there is none.
+  std::string setting(std::string_view key) const {
+    const auto at = std::find_if(recipe.begin(), recipe.end(), [&](const auto& s) { return s.first == key; });
+    return at == recipe.end() ? std::string() : at->second;
+  }
 };
 
 namespace detail {
@@ -132,9 +144,20 @@ inline AttackRecord read_attack(const Field& record) {
     out.forward_passes = integer_or_none(passes, "forward", 0);
     out.backward_passes = integer_or_none(passes, "backward", 0);
   }
+  if (const Field passes = record.find("passes_at_epsilon")) {
+    out.passes_at_epsilon = passes.at("forward").integer(0) + passes.at("backward").integer(0);
+  } else if (out.curve.empty() && out.forward_passes && out.backward_passes) {
+    out.passes_at_epsilon = *out.forward_passes + *out.backward_passes;
+  }
   if (const Field gallery = record.find("gallery")) {
     read_gallery(gallery, out);
   }
+  if (const Field sweep = record.find("sweep")) {
+    out.sweep = read_sweep(sweep);
+  }
+  out.filters = text_or_empty(record, "filters");
+  out.detector = text_or_empty(record, "detector");
+  out.smooth = number_or_none(record, "smooth", 0);
   if (const Field names = record.find("class_names")) {
     for (const auto& name : names.array()) {
       out.class_names.push_back(name.text());

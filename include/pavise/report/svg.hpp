@@ -56,18 +56,23 @@ struct Chart {
   bool standalone = false;  ///< a file of its own: carries its style
 };
 
-/// The style sheet that charts need, light and dark.
+/// The style sheet that charts need, light and dark: as the reader's system has it, or as the page's attribute data-theme
+/// says.
 inline std::string chart_style() {
-  return R"(.pv-chart,.pv-colours{--pv-ink:#1f2328;--pv-soft:#59636e;--pv-grid:#e4e7eb;--pv-paper:#fff;
+  constexpr const char* kDark = R"({--pv-ink:#e6e8eb;--pv-soft:#9ba4ae;--pv-grid:#32383f;--pv-paper:#16191d;
+--pv-c0:#4aa8e0;--pv-c1:#ff8a3d;--pv-c2:#2fc79a;--pv-c3:#e08fc0;--pv-c4:#f0b429;--pv-c5:#8fd0ff;--pv-c6:#b0b0b0;--pv-c7:#d6b656})";
+  return concat(R"(.pv-chart,.pv-colours{--pv-ink:#1f2328;--pv-soft:#59636e;--pv-grid:#e4e7eb;--pv-paper:#fff;
 --pv-c0:#0072b2;--pv-c1:#d55e00;--pv-c2:#009e73;--pv-c3:#b8588f;--pv-c4:#c98500;--pv-c5:#3a9bd9;--pv-c6:#6b6b6b;--pv-c7:#7a5c00}
 .pv-chart{font:13px system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;max-width:100%;height:auto}
-@media (prefers-color-scheme:dark){@media screen{.pv-chart,.pv-colours{--pv-ink:#e6e8eb;--pv-soft:#9ba4ae;--pv-grid:#32383f;--pv-paper:#16191d;
---pv-c0:#4aa8e0;--pv-c1:#ff8a3d;--pv-c2:#2fc79a;--pv-c3:#e08fc0;--pv-c4:#f0b429;--pv-c5:#8fd0ff;--pv-c6:#b0b0b0;--pv-c7:#d6b656}}}
+@media (prefers-color-scheme:dark){@media screen{.pv-chart:not([data-theme=light] *),.pv-colours:not([data-theme=light] *))",
+                kDark, R"(}}
+@media screen{[data-theme=dark] .pv-chart,[data-theme=dark] .pv-colours)",
+                kDark, R"(}
 .pv-chart text{fill:var(--pv-ink)}.pv-chart .pv-title{font-weight:600;font-size:14px}.pv-chart .pv-tick{fill:var(--pv-soft);font-size:12px}
 .pv-chart .pv-grid{stroke:var(--pv-grid);stroke-width:1}.pv-chart .pv-axis{stroke:var(--pv-soft);stroke-width:1}
 .pv-chart .pv-line{fill:none;stroke-width:2;stroke-linejoin:round}.pv-chart .pv-band{stroke:none;opacity:.16}
-.pv-chart .pv-whisker{stroke-width:1.5;fill:none}.pv-chart .pv-mark{stroke:var(--pv-paper);stroke-width:1.2}
-)";
+.pv-chart .pv-whisker{stroke-width:1.5;fill:none}.pv-chart .pv-mark{stroke:var(--pv-paper);stroke-width:1.2}.pv-chart .pv-on{stroke:var(--pv-ink);stroke-width:2.5}
+)");
 }
 
 namespace detail {
