@@ -4,10 +4,14 @@
 #include <iostream>
 
 #include "common.hpp"
+#include "pavise/core/thread_loops.hpp"
 
 int main(int argc, char** argv) {
   CLI::App app("Trains neural networks that withstand adversarial inputs, attacks them, certifies them, and reports.",
                "pavise");
+  if (!pavise::has_threads()) {
+    pavise::use_standard_threads();
+  }
   app.set_version_flag("--version", "pavise " + std::string(pavise::kVersion));
   app.require_subcommand(0, 1);
   app.get_formatter()->column_width(36);

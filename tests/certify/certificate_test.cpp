@@ -123,6 +123,18 @@ TEST_CASE("certificates: a change of any field is found, and named") {
   CHECK(named([&] { pc::parse_line<pc::Certificate>(edited.dump()); }) == "more");
   CHECK(named([&] { pc::parse_line<pc::Certificate>("[1]"); }) == "line");
   CHECK(named([&] { pc::parse_line<pc::Certificate>("{"); }) == "line");
+  // Neither the stack nor hours: values are written again for the digest, and every name is compared with those before.
+  edited = json;
+  edited["version"] = "deep";
+  std::string deep = edited.dump();
+  deep.replace(deep.find("\"deep\""), 6, std::string(200000, '[') + std::string(200000, ']'));
+  CHECK(named([&] { pc::parse_line<pc::Certificate>(deep); }) == "line");
+  std::string many = "{";
+  for (int i = 0; i < 300000; ++i) {
+    many += "\"" + std::to_string(i) + "\":0,";
+  }
+  CHECK(named([&] { pc::parse_line<pc::Certificate>(many + "\"kind\":0}"); }) == "line");
+  CHECK(pc::kind_of(many + "\"kind\":\"x\"}").empty());
 }
 
 TEST_CASE("certificates: who makes the digest anew is found out by recomputing and redrawing") {

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <numeric>
 
+#include "io/archives.hpp"
 #include "io/scratch.hpp"
 
 using namespace pavise_test;
@@ -13,17 +14,6 @@ namespace data = pavise::data;
 using pavise::Shape;
 
 namespace {
-
-Bytes idx(std::initializer_list<std::uint32_t> extents, const Bytes& content) {
-  Bytes out = {0, 0, 8, static_cast<std::uint8_t>(extents.size())};
-  for (const auto extent : extents) {
-    for (int shift = 24; shift >= 0; shift -= 8) {
-      out.push_back(static_cast<std::uint8_t>(extent >> shift));
-    }
-  }
-  out.insert(out.end(), content.begin(), content.end());
-  return out;
-}
 
 const Bytes kImages = idx({3, 2, 2}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 255});
 const Bytes kLabels = idx({3}, {1, 0, 1});

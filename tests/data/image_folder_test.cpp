@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "io/archives.hpp"
 #include "io/pictures.hpp"
 #include "io/scratch.hpp"
 #include "pavise/data/catalog.hpp"
@@ -18,8 +19,6 @@ using pavise::Shape;
 
 namespace {
 
-using Files = std::vector<std::pair<std::string, Bytes>>;
-
 /// Images of two classes for training and for testing, and a file that is none.
 Files files(const std::string& format = "png") {
   return {{"train/cat/2." + format, encoded(picture(3, 4, 5, 2), format)},
@@ -28,51 +27,6 @@ Files files(const std::string& format = "png") {
           {"train/ant/.hidden." + format, bytes_of("not an image")},
           {"train/readme.txt", bytes_of("not an image")},
           {"test/cat/4." + format, encoded(picture(3, 4, 5, 4), format)}};
-}
-
-/// One header of a tar archive, with its checksum.
-Bytes tar_header(const std::string& name, std::size_t size, char type) {
-  Bytes out(512);
-  std::copy(name.begin(), name.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(name.size(), 100)),
-            out.begin());
-  std::snprintf(reinterpret_cast<char*>(out.data()) + 124, 12, "%011zo", size);
-  out[156] = static_cast<std::uint8_t>(type);
-  std::copy_n("ustar\00000", 8, out.begin() + 257);
-  std::fill(out.begin() + 148, out.begin() + 156, std::uint8_t{' '});
-  unsigned sum = 0;
-  for (const auto b : out) {
-    sum += b;
-  }
-  std::snprintf(reinterpret_cast<char*>(out.data()) + 148, 8, "%06o", sum);
-  return out;
-}
-
-void append(Bytes& out, const Bytes& piece) {
-  out.insert(out.end(), piece.begin(), piece.end());
-  out.resize((out.size() + 511) / 512 * 512);
-}
-
-enum class LongNames { none, gnu, pax };
-
-Bytes tar(const Files& content, LongNames names = LongNames::none) {
-  Bytes out;
-  append(out, tar_header("./", 0, '5'));
-  for (const auto& [name, bytes] : content) {
-    if (names == LongNames::gnu) {
-      append(out, tar_header("././@LongLink", name.size() + 1, 'L'));
-      append(out, bytes_of(name + '\0'));
-    } else if (names == LongNames::pax) {
-      const auto record = " path=" + name + "\n";
-      const auto length = record.size() + 2 + (record.size() + 2 > 99 ? 1 : 0);
-      const auto text = "20 mtime=1234567.89\n" + std::to_string(length) + record;
-      append(out, tar_header("PaxHeader", text.size(), 'x'));
-      append(out, bytes_of(text));
-    }
-    append(out, tar_header(names == LongNames::none ? name : "cut short", bytes.size(), '0'));
-    append(out, bytes);
-  }
-  out.resize(out.size() + 1024);
-  return out;
 }
 
 void check_set(const pavise::data::Split& split) {

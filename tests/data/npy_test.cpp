@@ -2,8 +2,8 @@
 #include "pavise/data/npy.hpp"
 
 #include <doctest/doctest.h>
-#include <zlib.h>
 
+#include "io/archives.hpp"
 #include "io/scratch.hpp"
 
 using namespace pavise_test;
@@ -12,65 +12,6 @@ using pavise::Shape;
 using pavise::Tensor;
 
 namespace {
-
-void put(Bytes& out, std::uint64_t value, int bytes) {
-  for (int i = 0; i < bytes; ++i) {
-    out.push_back(static_cast<std::uint8_t>(value >> 8 * i));
-  }
-}
-
-/// A zip archive of these files, each stored or deflated.
-Bytes zip(const std::vector<std::pair<std::string, Bytes>>& files, bool deflated) {
-  Bytes out;
-  Bytes directory;
-  for (const auto& [name, content] : files) {
-    Bytes packed = content;
-    if (deflated) {
-      packed.resize(::compressBound(static_cast<uLong>(content.size())) + 64);
-      z_stream stream{};
-      REQUIRE(::deflateInit2(&stream, 9, Z_DEFLATED, -MAX_WBITS, 8, Z_DEFAULT_STRATEGY) == Z_OK);
-      stream.next_in = const_cast<Bytef*>(content.data());
-      stream.avail_in = static_cast<uInt>(content.size());
-      stream.next_out = packed.data();
-      stream.avail_out = static_cast<uInt>(packed.size());
-      REQUIRE(::deflate(&stream, Z_FINISH) == Z_STREAM_END);
-      packed.resize(stream.total_out);
-      ::deflateEnd(&stream);
-    }
-    const auto local = out.size();
-    Bytes common;
-    put(common, 20, 2);
-    put(common, 0, 2);
-    put(common, deflated ? 8 : 0, 2);
-    put(common, 0, 4);
-    put(common, ::crc32_z(0, content.data(), content.size()), 4);
-    put(common, packed.size(), 4);
-    put(common, content.size(), 4);
-    put(common, name.size(), 2);
-    put(common, 0, 2);
-    put(out, 0x04034b50, 4);
-    out.insert(out.end(), common.begin(), common.end());
-    out.insert(out.end(), name.begin(), name.end());
-    out.insert(out.end(), packed.begin(), packed.end());
-    put(directory, 0x02014b50, 4);
-    put(directory, 20, 2);
-    directory.insert(directory.end(), common.begin(), common.end());
-    put(directory, 0, 8);
-    put(directory, 0, 2);
-    put(directory, local, 4);
-    directory.insert(directory.end(), name.begin(), name.end());
-  }
-  const auto start = out.size();
-  out.insert(out.end(), directory.begin(), directory.end());
-  put(out, 0x06054b50, 4);
-  put(out, 0, 4);
-  put(out, files.size(), 2);
-  put(out, files.size(), 2);
-  put(out, directory.size(), 4);
-  put(out, start, 4);
-  put(out, 0, 2);
-  return out;
-}
 
 Bytes npy(const std::string& header, const Bytes& content) {
   Bytes out = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0};
@@ -175,7 +116,8 @@ TEST_CASE("npz: false sizes, checksums, methods and overlaps are refused") {
   CHECK(contains(with(directory + 10, 12, 2), "method 12"));
   CHECK(contains(with(directory + 16, 1, 4), "checksum"));
   CHECK(contains(with(directory + 20, 0xFFFFFFFF, 4), "zip64"));
-  CHECK(contains(with(directory + 24, 0xFFFFFFFE, 4), "unpacks to 132 bytes, expected 4294967294"));
+  CHECK(contains(with(directory + 24, 0xFFFFFFFE, 4), "unpack to 4294967294 bytes or more, at most 67108864"));
+  CHECK(contains(with(directory + 24, 1 << 26, 4), "unpacks to 132 bytes, expected 67108864"));
   CHECK(contains(with(directory + 24, 100, 4), "more than its 100 bytes"));
   CHECK(contains(with(directory + 42, 1, 4), "no local header"));
   CHECK(contains(with(good.size() - 6, directory + 1, 4), "the directory is at"));
@@ -185,6 +127,14 @@ TEST_CASE("npz: false sizes, checksums, methods and overlaps are refused") {
                    data::parse_npz(zip({{"a.npy", content}, {"a.npy", content}}, false), "file");
                  }),
                  "twice"));
+}
+
+TEST_CASE("npz: an archive unpacks to 256 times its size, or to 64 MiB, and no further") {
+  const Bytes half(std::size_t{1} << 25);
+  const auto packed = zip({{"a", half}, {"b", half}}, true);
+  CHECK(data::parse_zip(packed, "file").size() == 2);
+  const auto more = zip({{"a", half}, {"b", half}, {"c", {1}}}, true);
+  CHECK(contains(io_error([&] { data::parse_zip(more, "file"); }), "unpack to 67108865 bytes or more"));
 }
 
 TEST_CASE("npz: a data set") {

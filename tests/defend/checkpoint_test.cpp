@@ -6,13 +6,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -231,6 +234,31 @@ TEST_CASE("checkpoint: every byte counts") {
   refused(longer);
   pv::io::write_atomically(options.checkpoint, std::span<const std::uint8_t>(good));
   CHECK(train("none", options).history.resumed_at == 7);
+}
+
+TEST_CASE("checkpoint: a place that the run does not have is refused, checksum or not") {
+  const Scratch scratch;
+  const auto options = base(scratch.file("run.checkpoint"));
+  train("fgsm-rs", options);
+  const auto good = defend::read_checkpoint(options.checkpoint);
+  const auto refuse = [&](std::string_view name, const auto& value, const std::string& words) {
+    auto state = good;
+    // A value stands behind its name, which stands behind three words: the name's length, the width and the count.
+    const std::string head = std::string(1, static_cast<char>(name.size())) + std::string(7, '\0') +
+                             std::string(1, static_cast<char>(sizeof value)) + std::string(7, '\0') + '\1' +
+                             std::string(7, '\0') + std::string(name);
+    const auto at = std::search(state.begin(), state.end(), head.begin(), head.end());
+    REQUIRE(at != state.end());
+    std::memcpy(&*at + head.size(), &value, sizeof value);
+    defend::write_checkpoint(options.checkpoint, state);
+    CHECK_THROWS_WITH_AS(train("fgsm-rs", options), doctest::Contains(words.c_str()), pv::IoError);
+  };
+  refuse("epoch", std::int64_t{-1} << 62, "stands at epoch -4611686018427387904");
+  refuse("epoch", std::int64_t{4}, "stands at epoch 4");
+  refuse("batch", std::int64_t{1} << 40, "batch 1099511627776");
+  refuse("update", std::int64_t{-1}, "update -1");
+  refuse("guard level", 63, "the guard's level is 63");
+  refuse("guard level", -1, "the guard's level is -1");
 }
 
 TEST_CASE("checkpoint: a state reads back, and nothing else does") {

@@ -134,6 +134,16 @@ TEST_CASE("detector file: names what is wrong in it") {
   CHECK(contains(refused([](auto& j) { j.erase("model_hash"); }, true), "model_hash"));
   CHECK(contains(refused([](auto& j) { j["squeezers"] = {"sharpen:3"}; }, true), "sharpen"));
   CHECK(contains(refused([](auto& j) { j["squeezers"] = nlohmann::json::array(); }, true), "no squeezers"));
+  CHECK(contains(refused([](auto& j) { j["squeezers"] = std::vector<std::string>(65, "bit-depth:1"); }, true),
+                 "more than 64 squeezers"));
+  const std::string deep(100000, '[');  // would take the stack, where values are written again for the checksum
+  const auto nested = [&](const std::string& value) {
+    const std::string text = "{\"kind\": \"detector\", \"checksum\": " + value + "}";
+    scratch.write("d.detector", std::vector<std::uint8_t>(text.begin(), text.end()));
+    return refusal([&] { defend::load_detector(path); });
+  };
+  CHECK(contains(nested(deep + std::string(100000, ']')), "nested deeper than 32 levels"));
+  CHECK(contains(nested("1e999"), "not JSON"));
   CHECK(contains(refusal([&] { defend::load_detector(scratch / "none"); }), "none"));
   CHECK(contains(refusal([&] {
                    defend::save_detector(path, {joint_detector(), 0.05, 1, "", "", ""});

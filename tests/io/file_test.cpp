@@ -2,29 +2,14 @@
 #include "pavise/io/file.hpp"
 
 #include <doctest/doctest.h>
-#include <zlib.h>
 
+#include "io/archives.hpp"
 #include "io/scratch.hpp"
 
 using namespace pavise_test;
 namespace io = pavise::io;
 
 namespace {
-
-/// `bytes` as a gzip stream.
-Bytes gzipped(const Bytes& bytes) {
-  Bytes out(::compressBound(static_cast<uLong>(bytes.size())) + 64);
-  z_stream stream{};
-  REQUIRE(::deflateInit2(&stream, 9, Z_DEFLATED, MAX_WBITS + 16, 8, Z_DEFAULT_STRATEGY) == Z_OK);
-  stream.next_in = const_cast<Bytef*>(bytes.data());
-  stream.avail_in = static_cast<uInt>(bytes.size());
-  stream.next_out = out.data();
-  stream.avail_out = static_cast<uInt>(out.size());
-  REQUIRE(::deflate(&stream, Z_FINISH) == Z_STREAM_END);
-  out.resize(stream.total_out);
-  ::deflateEnd(&stream);
-  return out;
-}
 
 Bytes numbers(std::size_t n) {
   Bytes out(n);
@@ -88,6 +73,20 @@ TEST_CASE("a false length costs no more memory than the file is worth") {
   const auto message = io_error([&] { reader.read_bytes(std::uint64_t{1} << 60, "the data"); });
   CHECK(contains(message, path + ": byte 100: "));
   CHECK(contains(message, "the data"));
+}
+
+TEST_CASE("what is packed unpacks to 256 times its size, or to 64 MiB, and no further") {
+  const Scratch scratch;
+  CHECK(io::unpacked_limit(0) == std::uint64_t{1} << 26);
+  CHECK(io::unpacked_limit(std::uint64_t{1} << 20) == std::uint64_t{1} << 28);
+  CHECK(io::unpacked_limit(std::numeric_limits<std::uint64_t>::max()) > std::uint64_t{1} << 63);
+  const std::size_t most = std::size_t{1} << 26;
+  const auto read = [&](std::size_t n) {  // of zeros, which deflate packs to a thousandth
+    const auto path = scratch.write("file", gzipped(Bytes(n)));
+    return io_error([&] { io::read_gzip(path, std::uint64_t{1} << 40); });
+  };
+  CHECK(read(most).empty());
+  CHECK(contains(read(most + 1), "unpack to more than 67108864 bytes"));
 }
 
 TEST_CASE("expect_end refuses what follows") {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <iterator>
 
 #include "io/pictures.hpp"
 #include "io/scratch.hpp"
@@ -74,12 +75,45 @@ TEST_CASE("image: a size that the file cannot hold is refused before anything is
   auto png = encoded(picture(3, 9, 10), "png");
   png[18] = 0x3F;  // a width of 16,138
   png[22] = 0x3F;
-  CHECK(contains(io_error([&] { io::decode_image(png, "file"); }), "cannot be in"));
+  CHECK(contains(io_error([&] { io::decode_image(png, "file"); }), "for each byte"));
   png[18] = 0x50;  // 20,490 by 9
   png[22] = 0;
   CHECK(contains(io_error([&] { io::decode_image(png, "file"); }), "a side"));
   CHECK(contains(io_error([&] { io::decode_image({}, "file"); }), "not a PNG"));
   CHECK(contains(io_error([&] { io::decode_image(bytes_of("GIF89a, which is not supported"), "file"); }), "not a PNG"));
+}
+
+TEST_CASE("image: a chunk that is longer than the file is refused before anything is allocated") {
+  auto png = encoded(picture(3, 9, 10), "png");
+  const auto chunk = std::size_t{8 + 25};  // behind the signature and the header's chunk come the pixels
+  REQUIRE(png[chunk + 4] == 'I');
+  REQUIRE(png[chunk + 5] == 'D');
+  png[chunk] = 0x5A;  // 1.5 GB
+  const auto message = io_error([&] { io::decode_image(png, "file"); });
+  CHECK(contains(message, "file: byte 33: image: PNG: a chunk of 15"));
+}
+
+TEST_CASE("image: a JPEG is looked through also where bytes FF stand before it, which its decoder skips") {
+  auto jpeg = encoded(picture(3, 9, 10), "jpg");
+  jpeg.insert(jpeg.begin(), 0xFF);
+  CHECK(contains(io_error([&] { io::decode_image(jpeg, "file"); }), "expected the marker that begins an image"));
+}
+
+TEST_CASE("image: a JPEG of thousands of scans, each of which goes over the whole image, is refused") {
+  const auto jpeg = encoded(picture(3, 9, 10), "jpg");
+  const std::uint8_t begin[] = {0xFF, 0xDA};
+  const auto scan = std::search(jpeg.begin(), jpeg.end(), std::begin(begin), std::end(begin));
+  REQUIRE(scan != jpeg.end());
+  const auto with = [&](int scans) {
+    Bytes out(jpeg.begin(), scan);
+    for (int i = 0; i < scans; ++i) {
+      out.insert(out.end(), scan, jpeg.end() - 2);
+    }
+    out.insert(out.end(), jpeg.end() - 2, jpeg.end());
+    return io_error([&] { io::image_info(out, "file"); });
+  };
+  CHECK(with(256).empty());
+  CHECK(contains(with(257), "more than 256 scans"));
 }
 
 TEST_CASE("image: resizing keeps a constant, a mean and a size") {

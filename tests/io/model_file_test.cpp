@@ -144,6 +144,8 @@ TEST_CASE("a model file that does not fit is refused, naming file and tensor") {
   refused(architecture("sequential{c:conv2d(in=1,out=2147483648,kernel=32767,padding=2147483647);g:global_avg_pool;"
                        "fc:linear(in=2147483648,out=3)}"),
           "tensor c.weight");
+  // Few weights, and a pass that would take all memory.
+  refused(replaced("padding=1", "padding=3000"), "hold more than 33554432 values of one image");
 }
 
 TEST_CASE("a damaged model file is refused, or holds a model") {

@@ -25,6 +25,7 @@
 #include "pavise/certify/sha256.hpp"
 #include "pavise/core/shape.hpp"
 #include "pavise/core/version.hpp"
+#include "pavise/io/json.hpp"
 
 namespace pavise::certify {
 
@@ -57,6 +58,16 @@ struct FieldNames;
 namespace detail {
 
 using Json = nlohmann::ordered_json;
+
+/// The value of a line; a discarded one where it is not JSON, or not JSON that a certificate could be.
+inline Json json_of(std::string_view line) {
+  constexpr std::size_t kMaxKeys = 256;
+  try {
+    return io::parse_json<Json>(line, "line", kMaxKeys);
+  } catch (const IoError&) {
+    return Json::value_t::discarded;
+  }
+}
 
 inline Json field_json(double x) { return hex_float(x); }
 inline Json field_json(const std::vector<double>& v) {
@@ -98,9 +109,10 @@ inline void read_field(const Json& json, std::string_view name, bool& out) {
 template <class T>
   requires std::is_integral_v<T>
 void read_field(const Json& json, std::string_view name, T& out) {
-  const bool fits = std::is_same_v<T, std::uint64_t> ? json.is_number_unsigned()
-                                                     : json.is_number_integer() && json.get<std::int64_t>() >= 0 &&
-                                                           json.get<std::int64_t>() <= std::numeric_limits<T>::max();
+  const bool fits = std::is_same_v<T, std::uint64_t>
+                        ? json.is_number_unsigned()
+                        : json.is_number_integer() && json.get<std::int64_t>() >= 0 &&
+                              json.get<std::uint64_t>() <= static_cast<std::uint64_t>(std::numeric_limits<T>::max());
   require_field(fits, name, "got ", json.dump(), ", expected a whole number of 0 or more");
   out = json.get<T>();
 }
@@ -176,7 +188,7 @@ std::string to_line(const C& certificate) {
 /// another type, or is not what the digest was made of.
 template <class C>
 C parse_line(std::string_view line) {
-  const detail::Json json = detail::Json::parse(line, nullptr, false);
+  const detail::Json json = detail::json_of(line);
   require_field(json.is_object(), "line", "not a JSON object");
   const auto at = [&](const char* name) -> const detail::Json& {
     const auto found = json.find(name);
@@ -215,7 +227,7 @@ C parse_line(std::string_view line) {
 
 /// The kind that a line says it is of, or "" where it says none.
 inline std::string kind_of(std::string_view line) {
-  const detail::Json json = detail::Json::parse(line, nullptr, false);
+  const detail::Json json = detail::json_of(line);
   return json.is_object() && json.contains("kind") && json["kind"].is_string() ? json["kind"].get<std::string>() : "";
 }
 

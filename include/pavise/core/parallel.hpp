@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Parallel loops. With OpenMP they use its threads; without it they run serially and everything still works. No result
-// in the library depends on how many threads there are: a loop's iterations write to places of their own, and whatever
-// is summed across them is summed in index order.
+// Parallel loops. With OpenMP they use its threads; without it they run serially, or on threads of the standard library
+// where the program asks for them (thread_loops.hpp), and everything still works. No result in the library depends on
+// how many threads there are: a loop's iterations write to places of their own, and whatever is summed across them is
+// summed in index order.
 //
 // Whether OpenMP is on differs from one translation unit to the next, and an inline function must not: a unit compiled
 // with OpenMP says so when the program starts, and from then on the loops of all units use its threads.
@@ -29,12 +30,12 @@ struct LoopRunner {
   void (*set_threads)(int n);
 };
 
-/// Null where no unit was compiled with OpenMP.
+/// Null where no unit was compiled with OpenMP and nobody chose other threads (thread_loops.hpp).
 inline constinit std::atomic<const LoopRunner*> loop_runner{nullptr};
 
 }  // namespace detail
 
-/// Whether loops can use threads: some unit of the program was compiled with OpenMP.
+/// Whether loops can use threads: some unit of the program was compiled with OpenMP, or chose others.
 inline bool has_threads() { return detail::loop_runner.load(std::memory_order_relaxed) != nullptr; }
 
 /// Number of threads that a parallel loop started here would use: 1 inside another parallel loop.

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -30,9 +31,10 @@ struct ImageFolderOptions {
   std::int64_t channels = 0;  ///< 1: grey, 3: colour, 0: as the first image
   std::int64_t height = 0;    ///< height and width to which images are resized, or 0: all must be of one size
   std::int64_t width = 0;
-  std::uint64_t max_file_bytes = std::uint64_t{1} << 26;   ///< the largest image file that is read
-  std::uint64_t max_pixel_bytes = std::uint64_t{1} << 35;  ///< the most memory that the decoded images may take
-  std::string name;                                        ///< of the data set, or "": the last part of the path
+  std::uint64_t max_file_bytes = std::uint64_t{1} << 26;  ///< the largest image file that is read
+  /// The most memory that the decoded images may take; where they are not resized, io::unpacked_limit of the files, too.
+  std::uint64_t max_pixel_bytes = std::uint64_t{1} << 35;
+  std::string name;  ///< of the data set, or "": the last part of the path
 };
 
 namespace detail {
@@ -129,17 +131,21 @@ inline Dataset decode_images(const std::vector<ImageFile>& files, const std::vec
                      ": image folder: ", info.width, " by ", info.height, " pixels, the first image has ", shape[2],
                      " by ", shape[1], " (set height and width to resize)");
   };
+  std::atomic<std::uint64_t> packed{0};
   parallel_chunks(n, 64, [&](std::int64_t begin, std::int64_t end) {
     for (auto i = begin; i < end; ++i) {
       const auto& file = files[static_cast<std::size_t>(i)];
       const auto read = bytes_of(file);
-      checked(file, file.bytes.empty() ? read : file.bytes);
+      const std::span<const std::uint8_t> bytes = file.bytes.empty() ? read : file.bytes;
+      checked(file, bytes);
+      packed += bytes.size();
     }
   });
   const auto size = static_cast<std::uint64_t>(shape.numel());
-  require<IoError>(size <= options.max_pixel_bytes / static_cast<std::uint64_t>(std::max<std::int64_t>(n, 1)),
+  const auto most = resize ? options.max_pixel_bytes : std::min(options.max_pixel_bytes, io::unpacked_limit(packed));
+  require<IoError>(size <= most / static_cast<std::uint64_t>(std::max<std::int64_t>(n, 1)),
                    files.empty() ? name : files.front().path, ": image folder: ", n, " images of ", shape,
-                   " need more than ", options.max_pixel_bytes, " bytes");
+                   " need more than ", most, " bytes, the most for files of ", packed.load(), " bytes");
   std::vector<std::uint8_t> pixels(static_cast<std::size_t>(n) * size);
   parallel_chunks(n, 64, [&](std::int64_t begin, std::int64_t end) {
     for (auto i = begin; i < end; ++i) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Reading zip archives, as far as .npz files need it: stored and deflated entries, every offset checked. Zip64,
-// encryption and archives in parts are refused.
+// encryption, archives in parts, and those that unpack to more than io::unpacked_limit are refused.
 #pragma once
 
 #include <zlib.h>
@@ -98,6 +98,7 @@ inline std::vector<ArchiveEntry> parse_zip(std::span<const std::uint8_t> file, c
 
   std::vector<ArchiveEntry> out;
   std::uint64_t packed_total = 0;
+  std::uint64_t total = 0;
   std::uint64_t at = directory;
   for (std::uint32_t i = 0; i < count; ++i) {
     io::require_at(at + 46 <= end && read.u32(at) == 0x02014b50, path, at, "zip: no directory entry here");
@@ -123,6 +124,9 @@ inline std::vector<ArchiveEntry> parse_zip(std::span<const std::uint8_t> file, c
                    packed_size, " bytes from byte ", data, " go past the directory");
     packed_total += packed_size;  // entries that share bytes would unpack them over and over
     io::require_at(packed_total <= file.size(), path, at + 20, "zip: the entries overlap");
+    total += size;
+    io::require_at(total <= io::unpacked_limit(file.size()), path, at + 24, "zip: the entries unpack to ", total,
+                   " bytes or more, at most ", io::unpacked_limit(file.size()), " are read from ", file.size());
     const auto packed = file.subspan(static_cast<std::size_t>(data), static_cast<std::size_t>(packed_size));
     io::require_at(method != 0 || size == packed_size, path, at + 24, "zip: '", name, "' is stored in ", packed_size,
                    " bytes, expected ", size);

@@ -15,6 +15,7 @@
 #include "pavise/defend/detector.hpp"
 #include "pavise/defend/squeezers.hpp"
 #include "pavise/io/file.hpp"
+#include "pavise/io/json.hpp"
 #include "pavise/nn/model.hpp"
 #include "pavise/nn/spec.hpp"
 
@@ -85,10 +86,11 @@ inline void save_detector(const std::string& path, const DetectorFile& file) {
 /// or names filters that this library does not have.
 inline DetectorFile load_detector(const std::string& path) {
   constexpr std::uint64_t kLargest = std::uint64_t{1} << 20;
+  constexpr std::size_t kMaxSqueezers = 64;  // each is a pass of the model
   const auto refusal = [&](const auto&... pieces) { return IoError(concat(path, ": detector file: ", pieces...)); };
   const auto bytes = io::read_file(path, kLargest);
-  nlohmann::json json = nlohmann::json::parse(bytes.begin(), bytes.end(), nullptr, false);
-  if (json.is_discarded() || !json.is_object() || json.value("kind", nlohmann::json()) != detail::kDetectorKind) {
+  nlohmann::json json = io::parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path);
+  if (!json.is_object() || json.value("kind", nlohmann::json()) != detail::kDetectorKind) {
     throw refusal("not JSON of kind \"detector\"");
   }
   const nlohmann::json checksum = json.value("checksum", nlohmann::json());
@@ -102,6 +104,7 @@ inline DetectorFile load_detector(const std::string& path) {
     std::vector<FilterList<float>> squeezers;
     for (const auto& text : json.at("squeezers")) {
       for (auto& one : make_squeezers(text.get<std::string>())) {
+        require(squeezers.size() < kMaxSqueezers, "more than ", kMaxSqueezers, " squeezers");
         squeezers.push_back(std::move(one));
       }
     }

@@ -91,7 +91,10 @@ class Fast : public Strategy {
     detail::put_snapshot(out, "guard state", good_);
   }
   void load(StateReader& in) override {
-    set_level(in.get<int>("guard level"));
+    const int level = in.get<int>("guard level");
+    require<IoError>(level >= 0 && level <= kLevels, in.source(), ": the guard's level is ", level, ", expected 0 to ",
+                     kLevels);
+    set_level(level);
     rollbacks_ = in.get<std::int64_t>("guard rollbacks");
     looked_at_ = in.get<std::int64_t>("guard looked at");
     accuracy_ = in.get<double>("guard accuracy");

@@ -338,6 +338,11 @@ class TrainingRun : public Inspection {
     epoch_ = in.get<std::int64_t>("epoch");
     batch_ = in.get<std::int64_t>("batch");
     update_ = in.get<std::int64_t>("update");
+    const bool within = epoch_ >= 0 && epoch_ <= options_.epochs && batch_ >= 0 && batch_ <= batches_ && update_ >= 0 &&
+                        update_ <= updates_;
+    require<IoError>(within, options_.checkpoint, ": the checkpoint stands at epoch ", epoch_, ", batch ", batch_,
+                     ", update ", update_, ", the run has ", options_.epochs, " epochs of ", batches_, " batches, ",
+                     updates_, " updates");
     const Snapshot state = get_snapshot(in, "state");
     totals_.loss = in.get<double>("loss");
     totals_.images = in.get<std::int64_t>("images");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Files in and out. Readers never believe a length that a file announces: memory grows with the bytes that are really
-// there. Writers replace a file in one step or leave it as it was. POSIX and zlib alone.
+// there, and what is packed unpacks to a stated multiple of them at most (unpacked_limit). Writers replace a file in one step or leave it as it was. POSIX and zlib alone.
 #pragma once
 
 #include <fcntl.h>
@@ -37,6 +37,13 @@ void require_at(bool condition, std::string_view path, std::uint64_t offset, con
   if (!condition) [[unlikely]] {
     fail_at(path, offset, pieces...);
   }
+}
+
+/// The most bytes that a file of `size` bytes is unpacked to: 256 times as many, or 64 MiB where that is more. Deflate
+/// alone would turn every byte into 1,032, so that a small file could ask for any memory; data sets of images, unpacked,
+/// are up to some twenty times as large.
+constexpr std::uint64_t unpacked_limit(std::uint64_t size) {
+  return std::max(std::uint64_t{1} << 26, std::min(size, std::numeric_limits<std::uint64_t>::max() / 256) * 256);
 }
 
 namespace detail {
@@ -121,11 +128,13 @@ inline std::vector<std::uint8_t> read_file(const std::string& path,
   return out;
 }
 
-/// Reads a file front to back and unpacks it where it is gzipped. Offsets, in messages too, count unpacked bytes.
+/// Reads a file front to back and unpacks it where it is gzipped, to at most unpacked_limit of its size. Offsets, in
+/// messages too, count unpacked bytes.
 class GzipReader {
  public:
   explicit GzipReader(std::string path) : path_(std::move(path)) {
     const int fd = detail::open_to_read(path_);
+    size_ = detail::file_size(fd);
     file_ = ::gzdopen(fd, "rb");
     if (file_ == nullptr) {
       ::close(fd);
@@ -142,7 +151,7 @@ class GzipReader {
   std::uint64_t offset() const { return offset_; }
 
   /// Reads up to `n` bytes to `out` and returns how many there were, fewer only at the end of the file. Throws IoError
-  /// where the gzip stream is truncated or corrupt.
+  /// where the gzip stream is truncated, corrupt, or unpacks to more than is plausible.
   std::size_t read_some(void* out, std::size_t n) {
     std::size_t done = 0;
     while (done < n) {
@@ -159,6 +168,8 @@ class GzipReader {
       }
       done += static_cast<std::size_t>(got);
       offset_ += static_cast<std::uint64_t>(got);
+      require_at(offset_ <= unpacked_limit(size_), path_, offset_, "the file's ", size_, " bytes unpack to more than ",
+                 unpacked_limit(size_), " bytes, the most that is read");
       if (got < static_cast<int>(part)) {
         break;
       }
@@ -216,6 +227,7 @@ class GzipReader {
 
   std::string path_;
   gzFile file_ = nullptr;
+  std::uint64_t size_ = 0;  // of the file, packed
   std::uint64_t offset_ = 0;
 };
 

@@ -214,7 +214,7 @@ class JpegCheck {
   JpegCheck(std::span<const std::uint8_t> file, const std::string& path) : file_(file), path_(path) {}
 
   void run() {
-    at_ = 2;
+    check(byte() == 0xFF && byte() == 0xD8, "expected the marker that begins an image");
     for (;;) {
       check(byte() == 0xFF, "expected a marker");
       int marker = byte();
@@ -298,7 +298,9 @@ class JpegCheck {
     }
   }
   void scan_header() {
+    constexpr int kMaxScans = 256;  // each goes over the whole image, however little it says
     check(components_ > 0, "a scan comes before the frame");
+    check(++scans_ <= kMaxScans, "more than ", kMaxScans, " scans");
     check((tables_ & ~quantization_) == 0, "a quantization table is missing");
     const int n = byte();
     check(n >= 1 && n <= components_ && end_ - at_ == 2 * static_cast<std::size_t>(n) + 3, "a scan has ", n,
@@ -335,11 +337,28 @@ class JpegCheck {
   std::size_t at_ = 0;
   std::size_t end_ = 0;  // of the segment
   int components_ = 0;
+  int scans_ = 0;
   bool progressive_ = false;
   unsigned defined_[2] = {0, 0};  // Huffman tables, of DC and AC, a bit each
   unsigned quantization_ = 0;
   unsigned tables_ = 0;  // the quantization tables that the frame asks for
 };
+
+/// Walks a PNG file from chunk to chunk and throws IoError where one is longer than the file: the decoder allocates what a
+/// chunk of pixels announces, up to 2 GiB.
+inline void check_png(std::span<const std::uint8_t> file, const std::string& path) {
+  constexpr std::size_t kSignature = 8;
+  constexpr std::uint64_t kAround = 12;  // length, type and checksum
+  for (std::uint64_t at = kSignature; at + kAround <= file.size();) {
+    std::uint64_t length = 0;
+    for (std::size_t i = 0; i < 4; ++i) {
+      length = length << 8 | file[static_cast<std::size_t>(at) + i];
+    }
+    require_at(length <= file.size() - at - kAround, path, at, "image: PNG: a chunk of ", length,
+               " bytes, the file has ", file.size() - at - kAround, " more");
+    at += kAround + length;
+  }
+}
 
 /// Bytes that a BMP file of this width and height has at least; the decoder itself reads missing ones as zero.
 inline std::uint64_t bmp_size(std::span<const std::uint8_t> file, std::int64_t width, std::int64_t height) {
@@ -358,14 +377,17 @@ inline std::uint64_t bmp_size(std::span<const std::uint8_t> file, std::int64_t w
 
 /// Channels, height and width of a PNG, JPEG or BMP file in memory, without decoding it; `path` is its name in
 /// messages. Alpha does not count as a channel. Throws IoError where it is none of them, is larger than 16,384 pixels a
-/// side, cut off, or announces more pixels than a file of its length can hold.
+/// side, cut off, or announces more pixels than 2^22 and than 256 for each byte of the file.
 inline Image image_info(std::span<const std::uint8_t> file, const std::string& path) {
   constexpr int kMaxSide = 1 << 14;
-  // Deflate makes at most 1,032 bytes of one, and a PNG's byte holds at most eight pixels; JPEG and BMP hold fewer.
-  constexpr std::uint64_t kMaxPixelsPerByte = 8 * 1032;
+  constexpr std::uint64_t kMaxPixelsPerByte = 256;  // an evenly grey JPEG has 85; PNG can have thousands, of nothing
+  constexpr std::uint64_t kAlways = std::uint64_t{1} << 22;
   require_at(file.size() <= std::size_t{1} << 30, path, std::uint64_t{1} << 30, "image: more than 2^30 bytes");
-  if (file.size() > 2 && file[0] == 0xFF && file[1] == 0xD8) {
+  if (!file.empty() && file[0] == 0xFF) {  // whatever comes next: the decoder skips any number of these
     detail::JpegCheck(file, path).run();
+  }
+  if (file.size() > 2 && file[0] == 0x89 && file[1] == 'P') {
+    detail::check_png(file, path);
   }
   int width = 0;
   int height = 0;
@@ -376,8 +398,10 @@ inline Image image_info(std::span<const std::uint8_t> file, const std::string& p
              " bytes)");
   const bool sides_ok = width >= 1 && width <= kMaxSide && height >= 1 && height <= kMaxSide;
   require_at(sides_ok, path, 0, "image: ", width, " by ", height, " pixels, expected 1 to ", kMaxSide, " a side");
-  require_at(static_cast<std::uint64_t>(width) * static_cast<std::uint64_t>(height) / kMaxPixelsPerByte <= file.size(),
-             path, 0, "image: ", width, " by ", height, " pixels cannot be in ", file.size(), " bytes");
+  require_at(static_cast<std::uint64_t>(width) * static_cast<std::uint64_t>(height) <=
+                 std::max<std::uint64_t>(kAlways, kMaxPixelsPerByte * file.size()),
+             path, 0, "image: ", width, " by ", height, " pixels in ", file.size(), " bytes, at most ",
+             kMaxPixelsPerByte, " for each byte are read");
   if (file[0] == 'B') {
     const auto expected = detail::bmp_size(file, width, height);
     require_at(expected <= file.size(), path, file.size(), "image: the BMP file is truncated, expected ", expected,

@@ -12,7 +12,6 @@
 #include <charconv>
 #include <cstdint>
 #include <map>
-#include <set>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -91,19 +90,42 @@ auto from_metadata(std::string_view path, const Make& make) {
 /// Checks that the file holds exactly the parameters that a network registered, in type and shape.
 template <class T>
 void check_tensors(const std::string& path, const SafetensorsFile& file, const ParameterStore<T>& expected) {
-  std::set<std::string_view> known;
+  std::map<std::string_view, const SafetensorsFile::Entry*> unknown;
+  for (const auto& entry : file.tensors) {
+    unknown[entry.name] = &entry;
+  }
   for (const auto& p : expected.parameters()) {
-    known.insert(p.name());
-    const auto* entry = file.find(p.name());
-    require_model(entry != nullptr, path, "tensor ", p.name(), " ", p.shape(), " is missing");
+    const auto found = unknown.find(p.name());
+    require_model(found != unknown.end(), path, "tensor ", p.name(), " ", p.shape(), " is missing");
+    const auto* entry = found->second;
+    unknown.erase(found);
     require_model(entry->shape == p.shape(), path, "tensor ", p.name(), " has the shape ", entry->shape, ", expected ",
                   p.shape());
     require_model(entry->dtype == dtype_of<T>(), path, "tensor ", p.name(), " is ", dtype_name(entry->dtype),
                   ", expected ", dtype_name(dtype_of<T>()));
   }
-  for (const auto& entry : file.tensors) {
-    require_model(known.contains(entry.name), path, "tensor ", entry.name, " ", entry.shape,
-                  " belongs to no layer of the model");
+  for (const auto& [name, entry] : unknown) {
+    require_model(false, path, "tensor ", name, " ", entry->shape, " belongs to no layer of the model");
+  }
+}
+
+/// The most values of one image that the layers of a model file may hold together: a forward pass of sixteen images then
+/// takes 2 GiB at most. (resnet18 has 6 million for images of 224 x 224 pixels.)
+inline constexpr std::int64_t kMaxActivations = std::int64_t{1} << 25;
+
+/// Adds up the values behind each layer, inner ones too, and throws ValueError where there are more than that.
+template <class T>
+void check_activations(const nn::Sequential<T>& net, std::int64_t& total) {
+  for (std::size_t i = 0; i < net.layers().size(); ++i) {
+    const auto& [name, layer] = net.layers()[i];
+    const Shape& shape = net.shapes()[i];
+    const std::int64_t n = shape.numel();
+    require(n <= kMaxActivations - total, "layer ", name, " gives ", shape, ": the layers hold more than ",
+            kMaxActivations, " values of one image");
+    total += n;
+    if (const auto* inner = dynamic_cast<const nn::Sequential<T>*>(layer.get())) {
+      check_activations(*inner, total);
+    }
   }
 }
 
@@ -132,7 +154,8 @@ void save_model(const std::string& path, const nn::BasicModel<T>& model, const R
 
 /// Reads a model and its recipe. Layers are made by `registry`. Throws IoError, naming the file and what is wrong,
 /// where it cannot be read, the metadata do not describe a model, or its tensors are not exactly those of the model in
-/// name, type and shape. Nothing is allocated by what the metadata claim before the tensors are known to be there.
+/// name, type and shape, or its layers would hold more than 2^25 values of one image. Nothing is allocated by what the
+/// metadata claim before the tensors are known to be there.
 template <class T>
 BasicModelFile<T> load_model(const std::string& path, const nn::LayerRegistry<T>& registry) {
   const SafetensorsFile file = read_safetensors(path);
@@ -150,10 +173,13 @@ BasicModelFile<T> load_model(const std::string& path, const nn::LayerRegistry<T>
   nn::BasicModel<T> model = detail::from_metadata(path, [&] {
     const nn::Spec spec = nn::parse_spec(architecture);
     ParameterStore<T> expected;  // names and shapes alone: it is never allocated
-    const Shape out = nn::make_net<T>(spec, registry)->build(input, expected, "");
+    const auto net = nn::make_net<T>(spec, registry);
+    const Shape out = net->build(input, expected, "");
     detail::require_model(out == Shape{classes}, path, "the network gives ", out, ", pavise.classes says ",
                           Shape{classes});
     detail::check_tensors(path, file, expected);
+    std::int64_t values = 0;
+    detail::check_activations(*net, values);
     return nn::BasicModel<T>(metadata("pavise.model"), nn::make_net<T>(spec, registry), input, seed);
   });
   for (auto& p : model.parameters().parameters()) {

@@ -18,6 +18,7 @@
 
 #include "pavise/core/error.hpp"
 #include "pavise/io/file.hpp"
+#include "pavise/io/json.hpp"
 #include "pavise/report/bounds_record.hpp"
 #include "pavise/report/certification_record.hpp"
 #include "pavise/report/detection_record.hpp"
@@ -238,11 +239,7 @@ inline std::vector<nlohmann::json> collect_records(const std::string& directory)
   std::vector<nlohmann::json> out;
   for (const auto& path : paths) {
     const auto bytes = io::read_file(path.string(), kLargestRecord);
-    try {
-      out.push_back(nlohmann::json::parse(bytes.begin(), bytes.end()));
-    } catch (const nlohmann::json::parse_error& parse_error) {
-      throw IoError(concat(path.string(), ": byte ", parse_error.byte, ": not JSON: ", parse_error.what()));
-    }
+    out.push_back(io::parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string()));
     require(out.back().is_object(), path.string(), ": the record: expected an object, got a value of type ",
             out.back().type_name());
     out.back()["file"] = path.string();
