@@ -18,6 +18,7 @@
 #include "pavise/attack/attack.hpp"
 #include "pavise/autodiff/loss.hpp"
 #include "pavise/autodiff/tape.hpp"
+#include "pavise/core/communicator.hpp"
 #include "pavise/core/lane_batch.hpp"
 #include "pavise/defend/history.hpp"
 #include "pavise/defend/state.hpp"
@@ -33,7 +34,8 @@ struct Totals {
   Count adversarial;
 };
 
-/// One minibatch on its way through an update. Its memory is the trainer's and is used again by the next one.
+/// One minibatch on its way through an update. Its memory is the trainer's and is used again by the next one. Where
+/// processes train together, `clean` and `adversarial` are this one's share of the minibatch: whole groups, possibly none.
 struct Step {
   const nn::Model& model;
   Tape<float>& tape;
@@ -48,38 +50,61 @@ struct Step {
   std::int64_t update = 0;   ///< updates so far: keys the random numbers of this one
   std::int64_t updates = 0;  ///< of the whole run
   double label_smoothing = 0;
+  Communicator* team = nullptr;    ///< who makes the update together with this process; null: nobody
+  std::int64_t images_of_all = 0;  ///< images of the minibatch, where there is a team
+  std::int64_t images_before = 0;  ///< of these, in front of this process's
+
+  /// Images of the minibatch.
+  std::int64_t images() const { return team != nullptr ? images_of_all : clean.images(); }
 
   attack::Seed attack_seed() const { return {.seed = seed, .iteration = static_cast<std::uint32_t>(update)}; }
 
   /// Begins the breadth-first pass of the update: training mode, gradients of the weights.
   void begin() {
-    tape.begin(clean.images(), kernels::kLanes, Mode::training, true);
+    tape.begin(clean.images(), kernels::kLanes, Mode::training, true, {.team = team, .images_of_all = images_of_all});
     tape.set_key({.seed = seed, .iteration = static_cast<std::uint32_t>(update), .images = clean.ids()});
   }
 
-  /// Differentiates the mean over the images of `loss`, a number for each, and adds it to the totals.
+  /// Differentiates the mean over the minibatch's images of `loss`, a number for each, and adds it to the totals.
   void backward(Var<float> loss) {
-    const std::int64_t images = clean.images();
+    const std::int64_t own = clean.images();
     const auto slots = static_cast<std::size_t>(clean.groups() * kernels::kLanes);
     seeds.assign(slots, 0.0f);
-    std::fill_n(seeds.begin(), images, 1.0f / static_cast<float>(images));
+    std::fill_n(seeds.begin(), own, 1.0f / static_cast<float>(images()));
     tape.backward(loss, seeds.data());
-    passes.backward += images;
-    for (std::int64_t i = 0; i < images; ++i) {
-      totals.loss += static_cast<double>(loss.data()[i]);  // one number an image: groups follow each other
+    passes.backward += own;
+    const auto add = [&](std::span<const float> losses) {
+      for (const float value : losses) {
+        totals.loss += static_cast<double>(value);
+      }
+    };
+    const std::span<const float> losses(loss.data(), static_cast<std::size_t>(own));  // groups follow each other
+    if (team != nullptr) {
+      broadcast(*team, model.parameters().gradients(), team->size() - 1);
+      add(gather(*team, losses));
+    } else {
+      add(losses);
     }
-    totals.images += images;
+    totals.images += images();
   }
 
-  /// Counts right predictions: the first `perturbed` images as adversarial ones, the others as clean ones.
+  /// Counts right predictions: the first `perturbed` images of `clean` as adversarial ones, the others as clean ones.
   void count(Var<float> logits, std::int64_t perturbed) {
     predictions.resize(static_cast<std::size_t>(clean.groups() * kernels::kLanes));
     argmax(logits, predictions.data());
     passes.forward += clean.images();
+    Count adversarial, unchanged;
     for (std::int64_t i = 0; i < clean.images(); ++i) {
-      Count& count = i < perturbed ? totals.adversarial : totals.clean;
+      Count& count = i < perturbed ? adversarial : unchanged;
       count += {.correct = predictions[static_cast<std::size_t>(i)] == clean.labels()[i] ? 1 : 0, .total = 1};
     }
+    totals.adversarial += sum_of_all(adversarial);
+    totals.clean += sum_of_all(unchanged);
+  }
+
+  /// The sum of the processes' counts.
+  Count sum_of_all(Count own) const {
+    return team == nullptr ? own : Count{.correct = sum(*team, own.correct), .total = sum(*team, own.total)};
   }
 };
 

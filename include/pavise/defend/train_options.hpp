@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "pavise/core/communicator.hpp"
 #include "pavise/core/error.hpp"
 #include "pavise/data/augment.hpp"
 #include "pavise/defend/history.hpp"
@@ -45,6 +46,10 @@ struct TrainOptions {
   bool resume = true;                    ///< go on from the checkpoint if it is there; else begin anew
 
   ProgressCallback progress = {};
+
+  /// The processes that train together, each on its share of every batch; null: this one alone. Neither the weights nor
+  /// the checkpoint (which the first rank writes) depend on how many they are. All give the same model, data and options.
+  Communicator* team = nullptr;
 
   /// Throws ValueError for what no run can be made of.
   void check() const {
