@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "pavise/attack/threat.hpp"
+#include "pavise/core/communicator.hpp"
 #include "pavise/core/error.hpp"
 #include "pavise/core/version.hpp"
 #include "pavise/defend/filter/filter.hpp"
@@ -72,16 +73,20 @@ struct Shared {
   int threads = 0;
   bool quiet = false;
   std::string command;
+  Communicator* team = nullptr;  ///< the processes that share the work; null: this one has all of it
 
   void add_to(CLI::App& app);
   void apply() const;
+  /// Whether this process writes what comes out: one of a team does.
+  bool writes() const { return team == nullptr || team->first(); }
+  bool shows_progress() const { return !quiet && writes(); }
 };
 
-/// Adds the subcommand; the function that it returns by `run` does the work.
-void add_train(CLI::App& app, const std::string& command);
-void add_attack(CLI::App& app, const std::string& command);
+/// Adds the subcommand; the function that it returns by `run` does the work. Those that take a team share it.
+void add_train(CLI::App& app, const std::string& command, Communicator* team);
+void add_attack(CLI::App& app, const std::string& command, Communicator* team);
 void add_evaluate(CLI::App& app, const std::string& command);
-void add_certify(CLI::App& app, const std::string& command);
+void add_certify(CLI::App& app, const std::string& command, Communicator* team);
 void add_verify(CLI::App& app);
 void add_distill(CLI::App& app, const std::string& command);
 void add_detect(CLI::App& app, const std::string& command);

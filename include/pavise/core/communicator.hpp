@@ -91,13 +91,16 @@ std::vector<T> gather(Communicator& team, std::span<const T> own) {
   return all;
 }
 
-/// The sum of every rank's `value`.
-inline std::int64_t sum(Communicator& team, std::int64_t value) {
-  std::int64_t total = 0;
-  for (const std::int64_t part : gather(team, std::span<const std::int64_t>(&value, 1))) {
-    total += part;
-  }
-  return total;
+/// Makes each of `values` the sum of every rank's.
+inline void add_up(Communicator& team, std::span<std::int64_t> values) {
+  std::vector<std::int64_t> sums(values.size());
+  in_turn(team, std::span(sums), [&] {
+    for (std::size_t i = 0; i < sums.size(); ++i) {
+      sums[i] += values[i];
+    }
+  });
+  broadcast(team, std::span(sums), team.size() - 1);
+  std::copy(sums.begin(), sums.end(), values.begin());
 }
 
 }  // namespace pavise

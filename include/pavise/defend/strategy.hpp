@@ -73,17 +73,17 @@ struct Step {
     std::fill_n(seeds.begin(), own, 1.0f / static_cast<float>(images()));
     tape.backward(loss, seeds.data());
     passes.backward += own;
-    const auto add = [&](std::span<const float> losses) {
-      for (const float value : losses) {
-        totals.loss += static_cast<double>(value);
-      }
-    };
-    const std::span<const float> losses(loss.data(), static_cast<std::size_t>(own));  // groups follow each other
+    const float* losses = loss.data();  // one number an image: groups follow each other
     if (team != nullptr) {
       broadcast(*team, model.parameters().gradients(), team->size() - 1);
-      add(gather(*team, losses));
-    } else {
-      add(losses);
+      const std::int64_t groups = (images() + kernels::kLanes - 1) / kernels::kLanes;
+      losses_of_all.resize(static_cast<std::size_t>(groups * kernels::kLanes));
+      std::copy_n(losses, slots, losses_of_all.begin() + images_before);
+      gather_shares(*team, losses_of_all.data(), groups, kernels::kLanes);
+      losses = losses_of_all.data();
+    }
+    for (std::int64_t i = 0; i < images(); ++i) {
+      totals.loss += static_cast<double>(losses[i]);
     }
     totals.images += images();
   }
@@ -93,19 +93,20 @@ struct Step {
     predictions.resize(static_cast<std::size_t>(clean.groups() * kernels::kLanes));
     argmax(logits, predictions.data());
     passes.forward += clean.images();
-    Count adversarial, unchanged;
+    std::int64_t counts[4] = {};
     for (std::int64_t i = 0; i < clean.images(); ++i) {
-      Count& count = i < perturbed ? adversarial : unchanged;
-      count += {.correct = predictions[static_cast<std::size_t>(i)] == clean.labels()[i] ? 1 : 0, .total = 1};
+      std::int64_t* count = counts + (i < perturbed ? 0 : 2);
+      count[0] += predictions[static_cast<std::size_t>(i)] == clean.labels()[i] ? 1 : 0;
+      ++count[1];
     }
-    totals.adversarial += sum_of_all(adversarial);
-    totals.clean += sum_of_all(unchanged);
+    if (team != nullptr) {
+      add_up(*team, counts);
+    }
+    totals.adversarial += {.correct = counts[0], .total = counts[1]};
+    totals.clean += {.correct = counts[2], .total = counts[3]};
   }
 
-  /// The sum of the processes' counts.
-  Count sum_of_all(Count own) const {
-    return team == nullptr ? own : Count{.correct = sum(*team, own.correct), .total = sum(*team, own.total)};
-  }
+  std::vector<float> losses_of_all = {};  ///< scratch of `backward`
 };
 
 /// A copy of all that training changes.

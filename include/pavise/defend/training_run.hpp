@@ -196,8 +196,10 @@ class TrainingRun : public Inspection {
       }
       ++update_;
     }
-    passes_.forward += sum_of_all(own_passes_.forward.exchange(0));
-    passes_.backward += sum_of_all(own_passes_.backward.exchange(0));
+    std::int64_t passes[] = {own_passes_.forward.exchange(0), own_passes_.backward.exchange(0)};
+    add_up_all(passes);
+    passes_.forward += passes[0];
+    passes_.backward += passes[1];
   }
 
   /// The images [begin, end) of a minibatch that are this process's: whole groups.
@@ -210,7 +212,12 @@ class TrainingRun : public Inspection {
     return {std::min(images, begin * kernels::kLanes), std::min(images, end * kernels::kLanes)};
   }
 
-  std::int64_t sum_of_all(std::int64_t own) const { return options_.team != nullptr ? sum(*options_.team, own) : own; }
+  /// Makes each of `values` the sum of all processes'.
+  void add_up_all(std::span<std::int64_t> values) const {
+    if (options_.team != nullptr) {
+      add_up(*options_.team, values);
+    }
+  }
 
   /// What the first rank's files say counts.
   bool first_says(bool own) const {
@@ -232,7 +239,9 @@ class TrainingRun : public Inspection {
       own.push_back(i);
     }
     const Count count = accuracy(model_, validation_.subset(own), attack, seed);
-    return {.correct = sum_of_all(count.correct), .total = sum_of_all(count.total)};
+    std::int64_t counts[] = {count.correct, count.total};
+    add_up_all(counts);
+    return {.correct = counts[0], .total = counts[1]};
   }
 
   void finish_epoch() {
