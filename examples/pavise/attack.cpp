@@ -139,8 +139,9 @@ void run_attack(const AttackOptions& o) {
 
   const auto attack_with = [&](const attack::Attack& attack, const std::string& title) {
     std::optional<report::ProgressBar> bar;
-    if (!o.quiet) {
-      bar.emplace(title, test.size() * attack.attempts() * (attack.random() ? o.restarts : 1));
+    if (o.shows_progress()) {  // of this process's images
+      const auto [begin, end] = share_of(test.size(), 0, o.team != nullptr ? o.team->size() : 1);
+      bar.emplace(title, (end - begin) * attack.attempts() * (attack.random() ? o.restarts : 1));
     }
     attack::RunOptions run;
     run.restarts = o.restarts;
@@ -149,6 +150,7 @@ void run_attack(const AttackOptions& o) {
     if (bar) {
       run.progress = [&](std::int64_t n) { bar->advance(n); };
     }
+    run.team = o.team;
     auto result = attack::run(attack, model, test, run);
     if (bar) {
       bar->finish();
@@ -214,6 +216,9 @@ void run_attack(const AttackOptions& o) {
   }
   json["passes"] = {{"forward", forward}, {"backward", backward}};  // of the curve as well
   json["passes_at_epsilon"] = {{"forward", result.forward_passes}, {"backward", result.backward_passes}};
+  if (!o.writes()) {
+    return;
+  }
   json["seconds"] = watch.seconds();
   json["images_per_second"] = static_cast<double>(result.size()) / main_seconds;
   if (o.gallery > 0) {
@@ -263,9 +268,10 @@ std::string attack_list() {
 
 }  // namespace
 
-void add_attack(CLI::App& app, const std::string& command) {
+void add_attack(CLI::App& app, const std::string& command, Communicator* team) {
   auto o = std::make_shared<AttackOptions>();
   o->command = command;
+  o->team = team;
   auto* sub = app.add_subcommand("attack", "Attacks a model and counts the images that stand");
   o->add_to(*sub);
   sub->add_option("--attack", o->attack, "One of " + join(attack::attack_names()))->capture_default_str();

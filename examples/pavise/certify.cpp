@@ -13,6 +13,7 @@
 #include "certify.hpp"
 #include "pavise/certify/certificate_file.hpp"
 #include "pavise/certify/propagation/certificate.hpp"
+#include "pavise/certify/together.hpp"
 #include "pavise/data/augment.hpp"
 #include "pavise/data/catalog.hpp"
 #include "pavise/device/samples.hpp"
@@ -83,6 +84,8 @@ void check_options(const CertifyOptions& o, const Given& given) {
 void run_certify(CertifyOptions o) {
   o.apply();
   if (!o.merge.empty()) {
+    require(o.team == nullptr || o.team->size() == 1, "--merge: started as ", o.team == nullptr ? 1 : o.team->size(),
+            " processes, expected one");
     run_merge(o);
     return;
   }
@@ -117,13 +120,9 @@ void run_certify(CertifyOptions o) {
   for (std::int64_t i = 0; i < images.size(); ++i) {
     expected.push_back(certificate(i, {}));
   }
-  certify::CertificateWriter writer(o.out, expected);
-  std::vector<certify::Certificate> all = writer.found();
-  std::vector<std::int64_t> left;
-  for (auto i = static_cast<std::int64_t>(all.size()); i < images.size(); ++i) {
-    left.push_back(i);
-  }
-  const std::int64_t before = images.size() - static_cast<std::int64_t>(left.size());
+  Progress<certify::Certificate> progress(o, expected);
+  auto& all = progress.all;
+  const std::int64_t before = progress.before;
 
   certify::SampleEngine engine;
   if (const Device on = o.chosen_device(); on.is_cuda()) {
@@ -134,24 +133,27 @@ void run_certify(CertifyOptions o) {
   }
   const Stopwatch watch;
   std::atomic<std::int64_t> samples{0};
-  std::optional<report::ProgressBar> bar;
-  if (!o.quiet) {
-    bar.emplace("certify", images.size());
-    bar->advance(before);
-  }
-  certify::certify(
-      base, sampler, images.subset(left), plan,
-      [&](std::int64_t i, const certify::Result& result) {
-        all.push_back(certificate(before + i, result));
-        writer.append(all.back());
-        if (bar) {
-          bar->note(concat(samples.load() / (i + 1), " samples an image"));
-          bar->advance(1);
-        }
+  certify::certify_together<certify::Certificate>(
+      o.team, images.size() - before,
+      [&](std::int64_t begin, std::int64_t end, const auto& emit) {
+        certify::certify(
+            base, sampler, part(images, before + begin, before + end), plan,
+            [&](std::int64_t i, const certify::Result& result) { emit(certificate(before + begin + i, result)); },
+            [&](std::int64_t n) { samples += n; }, engine);
       },
-      [&](std::int64_t n) { samples += n; }, engine);
-  if (bar) {
-    bar->finish();
+      [&](const certify::Certificate& c) {
+        progress.add(c, o.team != nullptr ? ""
+                                          : concat(samples.load() / static_cast<std::int64_t>(all.size() + 1 - before),
+                                                   " samples an image"));
+      });
+  progress.finish();
+  if (o.team != nullptr) {
+    std::int64_t of_all = samples;
+    add_up(*o.team, std::span(&of_all, 1));
+    samples = of_all;
+  }
+  if (!o.writes()) {
+    return;
   }
   const double seconds = watch.seconds();
   print_certified(all);
@@ -201,9 +203,10 @@ std::vector<std::int64_t> CertifyOptions::positions(std::int64_t available) cons
   return out;
 }
 
-void add_certify(CLI::App& app, const std::string& command) {
+void add_certify(CLI::App& app, const std::string& command, Communicator* team) {
   auto o = std::make_shared<CertifyOptions>();
   o->command = command;
+  o->team = team;
   certify::Options& c = o->certify;
   auto* sub = app.add_subcommand("certify",
                                  "Certificates that no image within a radius is classified otherwise: by randomized "

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "pavise/attack/threat.hpp"
+#include "pavise/core/communicator.hpp"
 #include "pavise/core/device.hpp"
 #include "pavise/core/error.hpp"
 #include "pavise/core/version.hpp"
@@ -75,6 +76,7 @@ struct Shared {
   bool fast = false;
   bool quiet = false;
   std::string command;
+  Communicator* team = nullptr;  ///< the processes that share the work; null: this one has all of it
 
   void add_to(CLI::App& app);
   void apply() const;
@@ -83,13 +85,16 @@ struct Shared {
   std::string arithmetic() const { return fast ? "fast" : "exact"; }
   /// Refuses --device cuda for work that runs on the CPU alone.
   void require_cpu(const char* what) const;
+  /// Whether this process writes what comes out: one of a team does.
+  bool writes() const { return team == nullptr || team->first(); }
+  bool shows_progress() const { return !quiet && writes(); }
 };
 
-/// Adds the subcommand; the function that it returns by `run` does the work.
-void add_train(CLI::App& app, const std::string& command);
-void add_attack(CLI::App& app, const std::string& command);
+/// Adds the subcommand; the function that it returns by `run` does the work. Those that take a team share it.
+void add_train(CLI::App& app, const std::string& command, Communicator* team);
+void add_attack(CLI::App& app, const std::string& command, Communicator* team);
 void add_evaluate(CLI::App& app, const std::string& command);
-void add_certify(CLI::App& app, const std::string& command);
+void add_certify(CLI::App& app, const std::string& command, Communicator* team);
 void add_verify(CLI::App& app);
 void add_distill(CLI::App& app, const std::string& command);
 void add_detect(CLI::App& app, const std::string& command);

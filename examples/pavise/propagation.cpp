@@ -12,6 +12,7 @@
 #include "certify.hpp"
 #include "pavise/certify/certificate_file.hpp"
 #include "pavise/certify/propagation/certificate.hpp"
+#include "pavise/certify/together.hpp"
 #include "pavise/data/catalog.hpp"
 #include "pavise/report/progress.hpp"
 
@@ -87,33 +88,27 @@ void run_propagation(const CertifyOptions& o) {
   for (std::int64_t i = 0; i < images.size(); ++i) {
     expected.push_back(certify::make_certificate(hash, images, i, options, {}));
   }
-  certify::BasicCertificateWriter<PropagationCertificate> writer(o.out, expected);
-  std::vector<PropagationCertificate> all = writer.found();
-  std::vector<std::int64_t> left;
-  for (auto i = static_cast<std::int64_t>(all.size()); i < images.size(); ++i) {
-    left.push_back(i);
-  }
-  const auto before = static_cast<std::int64_t>(all.size());
-  std::optional<report::ProgressBar> bar;
-  if (!o.quiet) {
-    bar.emplace("certify", images.size());
-    bar->advance(before);
-  }
+  Progress<PropagationCertificate> progress(o, expected);
+  const auto& all = progress.all;
+  const std::int64_t before = progress.before;
+  const std::int64_t left = images.size() - before;
   const Stopwatch watch;
-  certify::verify_images(network, images.subset(left), options,
-                         [&](std::int64_t i, const certify::PropagationResult& result) {
-                           all.push_back(certify::make_certificate(hash, images, before + i, options, result));
-                           writer.append(all.back());
-                           if (bar) {
-                             bar->advance(1);
-                           }
-                         });
-  if (bar) {
-    bar->finish();
+  certify::certify_together<PropagationCertificate>(
+      o.team, left,
+      [&](std::int64_t begin, std::int64_t end, const auto& emit) {
+        certify::verify_images(network, part(images, before + begin, before + end), options,
+                               [&](std::int64_t i, const certify::PropagationResult& result) {
+                                 emit(certify::make_certificate(hash, images, before + begin + i, options, result));
+                               });
+      },
+      [&](const PropagationCertificate& c) { progress.add(c); });
+  progress.finish();
+  if (!o.writes()) {
+    return;
   }
   const double seconds = watch.seconds();
   print(all);
-  std::printf("%.3f s an image; certificates in %s\n", left.empty() ? 0.0 : seconds / static_cast<double>(left.size()),
+  std::printf("%.3f s an image; certificates in %s\n", left == 0 ? 0.0 : seconds / static_cast<double>(left),
               o.out.c_str());
   if (!o.json.empty()) {
     const Tally t = tally(all);

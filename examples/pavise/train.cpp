@@ -75,6 +75,7 @@ void run_train(TrainOptions o) {
   }
   o.train.seed = o.seed;
   o.train.checkpoint = o.resume;
+  o.train.team = o.team;
   o.preset.gaussian_sigma = o.train.gaussian_sigma;
   const bool distill = o.defense == "distill";
   require(distill || o.teacher.empty(), "--teacher ", o.teacher, " goes with --defense distill");
@@ -102,11 +103,11 @@ void run_train(TrainOptions o) {
   if (!filters.empty()) {
     model = defend::with_filters(filters, model, split.train.image_shape());
   }
-  if (o.summary) {
+  if (o.summary && o.writes()) {
     std::printf("%s\n", nn::summary(model).c_str());
   }
 
-  if (!o.quiet) {
+  if (o.shows_progress()) {
     o.train.progress = report::progress();
   }
   const Stopwatch watch;
@@ -120,8 +121,10 @@ void run_train(TrainOptions o) {
     settings_of_training.insert(settings_of_training.begin(),
                                 {{"teacher", taught.teacher.name()}, {"temperature", concat(o.temperature)}});
     const std::string teacher_file = std::filesystem::path(out).replace_extension(".teacher.safetensors").string();
-    io::save_model(teacher_file, taught.teacher,
-                   {{"defense", "none"}, {"label", "teacher"}, {"data", o.data}, {"command", o.command}});
+    if (o.writes()) {
+      io::save_model(teacher_file, taught.teacher,
+                     {{"defense", "none"}, {"label", "teacher"}, {"data", o.data}, {"command", o.command}});
+    }
   } else {
     if (const Device on = o.chosen_device(); on.is_cuda()) {
       o.train.accelerate = device::training(on, o.fast ? device::Arithmetic::fast : device::Arithmetic::exact);
@@ -131,6 +134,9 @@ void run_train(TrainOptions o) {
     settings_of_training = trainer.recipe();
   }
   const double seconds = watch.seconds();
+  if (!o.writes()) {
+    return;
+  }
 
   const std::string label = o.label.empty() ? o.defense : o.label;
   std::map<std::string, std::string> recipe{{"defense", o.defense}, {"label", label}, {"data", o.data},
@@ -170,9 +176,10 @@ void run_train(TrainOptions o) {
 
 }  // namespace
 
-void add_train(CLI::App& app, const std::string& command) {
+void add_train(CLI::App& app, const std::string& command, Communicator* team) {
   auto o = std::make_shared<TrainOptions>();
   o->command = command;
+  o->team = team;
   auto* sub = app.add_subcommand("train", "Trains a model, plainly or with a defence");
   o->add_to(*sub);
   sub->add_option("--model", o->model, "One of " + join(nn::model_names()))->capture_default_str();

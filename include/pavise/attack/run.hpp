@@ -14,6 +14,7 @@
 #include "pavise/attack/attack.hpp"
 #include "pavise/attack/query.hpp"
 #include "pavise/attack/threat.hpp"
+#include "pavise/core/communicator.hpp"
 #include "pavise/core/parallel.hpp"
 #include "pavise/core/tensor.hpp"
 #include "pavise/data/dataset.hpp"
@@ -53,6 +54,8 @@ struct RunOptions {
   std::span<const std::int32_t> truth = {};
   /// Called with the attempts (images times restarts) newly done, by any thread.
   std::function<void(std::int64_t attempts)> progress = {};
+  /// The processes that share the images, each with the same arguments; all get the result that one alone would get.
+  Communicator* team = nullptr;
 };
 
 /// How the classifier sees one image.
@@ -226,6 +229,36 @@ struct Merit {
   }
 };
 
+/// The results of all processes, one behind another: those of consecutive images.
+inline Result gather_results(Communicator& team, const Result& own) {
+  const auto all = [&](const auto& values) { return gather(team, std::span(values)); };
+  Result out;
+  const auto& pixels = own.adversarial;
+  const auto every = gather(team, std::span<const float>(pixels.data(), static_cast<std::size_t>(pixels.size())));
+  out.clean_prediction = all(own.clean_prediction);
+  out.prediction = all(own.prediction);
+  out.clean_confidence = all(own.clean_confidence);
+  out.confidence = all(own.confidence);
+  out.fooled = all(own.fooled);
+  out.success = all(own.success);
+  out.attempt = all(own.attempt);
+  out.distance = all(own.distance);
+  out.clean_rejected = all(own.clean_rejected);
+  out.rejected = all(own.rejected);
+  out.forward = all(own.forward);
+  out.backward = all(own.backward);
+  std::int64_t sums[] = {own.clean_correct, own.robust_correct, own.forward_passes, own.backward_passes};
+  add_up(team, sums);
+  out.clean_correct = sums[0];
+  out.robust_correct = sums[1];
+  out.forward_passes = sums[2];
+  out.backward_passes = sums[3];
+  const Shape& s = pixels.shape();
+  out.adversarial = Tensor<float>(Shape{out.size(), s[1], s[2], s[3]});
+  std::copy(every.begin(), every.end(), out.adversarial.data());
+  return out;
+}
+
 }  // namespace detail
 
 /// Runs an attack on images (N,C,H,W) with their labels: clean images that are classified wrongly count as successes
@@ -238,6 +271,25 @@ struct Merit {
 inline Result run(const Attack& attack, const Classifier& model, const Tensor<float>& images,
                   std::span<const std::int32_t> labels, const RunOptions& options = {},
                   const std::uint32_t* ids = nullptr) {
+  if (options.team != nullptr && images.shape().rank() == 4 &&
+      images.shape()[0] == static_cast<std::int64_t>(labels.size())) {  // else they are refused below
+    const auto [begin, end] = share_of(images.shape()[0], options.team->rank(), options.team->size());
+    const Shape& s = images.shape();
+    Tensor<float> own(Shape{end - begin, s[1], s[2], s[3]});
+    std::vector<std::uint32_t> own_ids;
+    for (std::int64_t i = begin; i < end; ++i) {
+      std::copy_n(images.row(i).begin(), images.row(i).size(), own.row(i - begin).begin());
+      own_ids.push_back(ids != nullptr ? ids[i] : static_cast<std::uint32_t>(i));
+    }
+    const auto part = [&](std::span<const std::int32_t> values) {
+      return values.empty() ? values
+                            : values.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
+    };
+    RunOptions alone = options;
+    alone.team = nullptr;
+    alone.truth = part(options.truth);
+    return detail::gather_results(*options.team, run(attack, model, own, part(labels), alone, own_ids.data()));
+  }
   detail::check_images(attack, model, images, labels, options);
   const Threat& threat = attack.threat();
   Work work{images, labels, ids, {}, options.seed, {}};

@@ -86,10 +86,13 @@ void binary_gradient(Tape<T>& t, const BroadcastLoops& loops, Var<T> a, Var<T> b
   const std::int64_t a_step = a.shared() ? 0 : a.size() * lanes;
   const std::int64_t b_step = b.shared() ? 0 : b.size() * lanes;
   if (to.shared()) {
-    parallel_chunks(to.size(), 16, [&](std::int64_t begin, std::int64_t end) {
-      kernels::run_light([&](auto isa) {
-        binary_backward_shared<F, Operand, T>(isa, kept, summed, {a.data(), a_step}, {b.data(), b_step}, t.gradient(y),
-                                              y.size() * lanes, t.groups(), target.data, begin, end);
+    add_over_batch(t, to.size(), [&](const kernels::RunningSums<T>& running) {
+      parallel_chunks(to.size(), 16, [&](std::int64_t begin, std::int64_t end) {
+        kernels::run_light([&](auto isa) {
+          binary_backward_shared<F, Operand, T>(isa, kept, summed, {a.data(), a_step}, {b.data(), b_step},
+                                                t.gradient(y), y.size() * lanes, t.groups(), target.data, begin, end,
+                                                running);
+        });
       });
     });
     return;

@@ -6,6 +6,7 @@
 
 #include <type_traits>
 
+#include "pavise/autodiff/over_batch.hpp"
 #include "pavise/autodiff/tape.hpp"
 
 namespace pavise {
@@ -25,8 +26,11 @@ Var<T> spread(Var<T> x) {
   });
   tape.on_backward(y, [=](Tape<T>& t) {
     T* dx = t.target(x).data;
-    parallel_chunks(size, 64, [&](std::int64_t begin, std::int64_t end) {
-      kernels::run_light([&](auto isa) { spread_backward<T>(isa, t.gradient(y), size, t.groups(), dx, begin, end); });
+    detail::add_over_batch(t, size, [&](const kernels::RunningSums<T>& running) {
+      parallel_chunks(size, 64, [&](std::int64_t begin, std::int64_t end) {
+        kernels::run_light(
+            [&](auto isa) { spread_backward<T>(isa, t.gradient(y), size, t.groups(), dx, begin, end, running); });
+      });
     });
   });
   return y;

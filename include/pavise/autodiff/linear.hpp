@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "pavise/autodiff/over_batch.hpp"
 #include "pavise/autodiff/tape.hpp"
 
 namespace pavise {
@@ -136,11 +137,13 @@ void check_weight(const char* name, Var<T> weight, std::size_t rank, Var<T> bias
 template <class T>
 void add_bias_gradient(Tape<T>& tape, Var<T> bias, const T* dy, std::int64_t dy_size, std::int64_t points) {
   T* db = tape.target(bias).data;
-  parallel_chunks(bias.size(), 8, [&](std::int64_t begin, std::int64_t end) {
-    kernels::run([&](auto isa) {
-      for (std::int64_t c = begin; c < end; ++c) {
-        bias_gradient<T>(isa, dy, tape.groups(), dy_size, points, db, c);
-      }
+  add_over_batch(tape, bias.size(), [&](const kernels::RunningSums<T>& running) {
+    parallel_chunks(bias.size(), 8, [&](std::int64_t begin, std::int64_t end) {
+      kernels::run([&](auto isa) {
+        for (std::int64_t c = begin; c < end; ++c) {
+          bias_gradient<T>(isa, dy, tape.groups(), dy_size, points, db, c, running);
+        }
+      });
     });
   });
 }
@@ -192,14 +195,18 @@ void add_conv_weight_gradient(Tape<T>& tape, const ConvGeometry& g, const T* x, 
   const std::int64_t together =
       std::clamp<std::int64_t>(g.groups * row_tiles * tap_tiles / (4 * thread_count()), 1, kernels::kGradientTiles);
   const std::int64_t parts = (tap_tiles + together - 1) / together;
-  parallel_for(g.groups * row_tiles * parts, [&, rt = tile_rows, tt = tile_taps * together](std::int64_t i) {
-    const std::int64_t group = i / (row_tiles * parts);
-    const std::int64_t row = i / parts % row_tiles * rt;
-    const std::int64_t tap = i % parts * tt;
-    kernels::run([&](auto isa) {
-      weight_gradient<T>(isa, job, dy + group * rows * g.out_height * g.out_width * 16,
-                         padded + group * channels * padded_height * padded_width * 16, offset,
-                         dw + group * rows * taps, rows, row, tap, tap + tt);
+  add_over_batch(tape, g.groups * rows * taps, [&, rt = tile_rows, tt = tile_taps](const auto& running) {
+    parallel_for(g.groups * row_tiles * parts, [&](std::int64_t i) {
+      const std::int64_t group = i / (row_tiles * parts);
+      const std::int64_t row = i / parts % row_tiles * rt;
+      const std::int64_t tap = i % parts * tt * together;
+      kernels::RunningSums<T> own = running;
+      own.lanes = running.lanes != nullptr ? running.lanes + group * rows * taps * 16 : nullptr;
+      kernels::run([&](auto isa) {
+        weight_gradient<T>(isa, job, dy + group * rows * g.out_height * g.out_width * 16,
+                           padded + group * channels * padded_height * padded_width * 16, offset,
+                           dw + group * rows * taps, rows, row, tap, tap + tt * together, own);
+      });
     });
   });
   tape.arena().rewind(mark);
@@ -213,9 +220,11 @@ void add_matrix_weight_gradient(Tape<T>& tape, const T* x, std::int64_t columns,
   const std::int64_t tiles = (columns + 15) / 16;
   const std::int64_t scratch_size = tape.groups() * 256;
   T* scratch = tape.arena().template allocate<T>(static_cast<std::size_t>(tiles * scratch_size));
-  parallel_for(tiles, [&](std::int64_t tile) {
-    kernels::run([&](auto isa) {
-      matrix_gradient<T>(isa, dy, x, tape.groups(), rows, columns, tile, scratch + tile * scratch_size, dw);
+  add_over_batch(tape, rows * tiles, [&](const kernels::RunningSums<T>& running) {
+    parallel_for(tiles, [&](std::int64_t tile) {
+      kernels::run([&](auto isa) {
+        matrix_gradient<T>(isa, dy, x, tape.groups(), rows, columns, tile, scratch + tile * scratch_size, dw, running);
+      });
     });
   });
   tape.arena().rewind(mark);

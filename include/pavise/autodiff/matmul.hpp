@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "pavise/autodiff/over_batch.hpp"
 #include "pavise/autodiff/tape.hpp"
 
 namespace pavise {
@@ -34,10 +35,12 @@ Var<T> matmul(Var<T> a, Var<T> b) {
     if (t.needs_gradient(a)) {  // da = dy b^T
       const auto target = t.target(a);
       if (a.shared()) {
-        parallel_for(m, [&](std::int64_t i) {
-          kernels::run_light([&](auto isa) {
-            matmul_shared_row<T>(isa, {t.gradient(y), n, 1, y_step}, {b.data(), 1, n, b_step}, t.groups(), target.data,
-                                 k, n, i);
+        detail::add_over_batch(t, m * k, [&](const kernels::RunningSums<T>& running) {
+          parallel_for(m, [&](std::int64_t i) {
+            kernels::run_light([&](auto isa) {
+              matmul_shared_row<T>(isa, {t.gradient(y), n, 1, y_step}, {b.data(), 1, n, b_step}, t.groups(),
+                                   target.data, k, n, i, running);
+            });
           });
         });
       } else {
@@ -52,10 +55,12 @@ Var<T> matmul(Var<T> a, Var<T> b) {
     if (t.needs_gradient(b)) {  // db = a^T dy
       const auto target = t.target(b);
       if (b.shared()) {
-        parallel_for(k, [&](std::int64_t i) {
-          kernels::run_light([&](auto isa) {
-            matmul_shared_row<T>(isa, {a.data(), 1, k, a_step}, {t.gradient(y), n, 1, y_step}, t.groups(), target.data,
-                                 n, m, i);
+        detail::add_over_batch(t, k * n, [&](const kernels::RunningSums<T>& running) {
+          parallel_for(k, [&](std::int64_t i) {
+            kernels::run_light([&](auto isa) {
+              matmul_shared_row<T>(isa, {a.data(), 1, k, a_step}, {t.gradient(y), n, 1, y_step}, t.groups(),
+                                   target.data, n, m, i, running);
+            });
           });
         });
       } else {

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "pavise/autodiff/linear.hpp"
+#include "pavise/autodiff/over_batch.hpp"
 #include "pavise/autodiff/tape.hpp"
 
 namespace pavise {
@@ -61,26 +62,24 @@ void batch_norm_backward(Tape<T>& t, Var<T> x, Var<T> gamma, Var<T> beta, Var<T>
                         training ? t.images() - g * lanes : lanes, lanes);
   };
   if (training || dgamma != nullptr || dbeta != nullptr) {
-    const double count = static_cast<double>(t.images()) * static_cast<double>(positions);
-    parallel_for(channels, [&](std::int64_t c) {
-      kernels::run_light([&](auto isa) {
-        const std::int64_t at = c * positions * lanes;
-        double sum_dy = 0;
-        double sum_dy_x = 0;
-        channel_gradient_sums<T>(isa, t.groups(), t.images(), positions, step, x.data() + at, dy + at, s.mean[c], lanes,
-                                 sum_dy, sum_dy_x);
-        add_channel_gradients<T>(isa, sum_dy, sum_dy_x, s.inverse[c], dgamma != nullptr ? dgamma + c : nullptr,
-                                 dbeta != nullptr ? dbeta + c : nullptr);
-        if (training && target.data != nullptr) {
-          T a, b, shift;
-          batch_norm_factors<T>(isa, sum_dy, sum_dy_x, count, s.inverse[c], gamma ? gamma.data()[c] : T{1}, a, b,
-                                shift);
-          for (std::int64_t g = 0; g < t.groups(); ++g) {
-            write(isa, g, c, a, b, shift);
-          }
+    const double count = static_cast<double>(t.images_of_all()) * static_cast<double>(positions);
+    const auto add = [&](auto isa, std::int64_t c, BatchSums& sums) {
+      const std::int64_t at = c * positions * lanes;
+      channel_gradient_sums<T>(isa, {t.groups(), t.images(), positions, step}, x.data() + at, dy + at, s.mean[c], lanes,
+                               sums[0], sums[1]);
+    };
+    const auto use = [&](auto isa, std::int64_t c, const BatchSums& sums) {
+      add_channel_gradients<T>(isa, sums[0], sums[1], s.inverse[c], dgamma != nullptr ? dgamma + c : nullptr,
+                               dbeta != nullptr ? dbeta + c : nullptr);
+      if (training && target.data != nullptr) {
+        T a, b, shift;
+        batch_norm_factors<T>(isa, sums[0], sums[1], count, s.inverse[c], gamma ? gamma.data()[c] : T{1}, a, b, shift);
+        for (std::int64_t g = 0; g < t.groups(); ++g) {
+          write(isa, g, c, a, b, shift);
         }
-      });
-    });
+      }
+    };
+    sum_over_batch(t, channels, 1, BatchSum{add, use});
   }
   if (!training && target.data != nullptr) {
     t.each_group([&](std::int64_t g) {
@@ -116,14 +115,19 @@ Var<T> row_norm_map(const char* name, Var<T> x, Var<T> gamma, Var<T> beta, std::
     if (t.needs_gradient(gamma) || t.needs_gradient(beta)) {
       T* dgamma = t.needs_gradient(gamma) ? t.target(gamma).data : nullptr;
       T* dbeta = t.needs_gradient(beta) ? t.target(beta).data : nullptr;
-      parallel_chunks(gamma ? gamma.size() : beta.size(), 8, [&](std::int64_t begin, std::int64_t end) {
-        kernels::run_light([&](auto isa) {
-          for (std::int64_t k = begin; k < end; ++k) {
-            row_norm_parameters<T>(isa, {rows, blocks, positions, row_parameters}, x.data(), t.gradient(y), mean,
-                                   inverse, t.groups(), t.images(), k, dgamma, dbeta);
-          }
-        });
-      });
+      const auto add = [&](auto isa, std::int64_t k, BatchSums& sums) {
+        row_norm_parameters<T>(isa, {rows, blocks, positions, row_parameters}, x.data(), t.gradient(y), mean, inverse,
+                               t.groups(), t.images(), k, sums[0], sums[1]);
+      };
+      const auto use = [&](auto, std::int64_t k, const BatchSums& sums) {
+        if (dgamma != nullptr) {
+          dgamma[k] += static_cast<T>(sums[0]);
+        }
+        if (dbeta != nullptr) {
+          dbeta[k] += static_cast<T>(sums[1]);
+        }
+      };
+      sum_over_batch(t, gamma ? gamma.size() : beta.size(), 8, BatchSum{add, use});
     }
     if (t.needs_gradient(x)) {
       const auto target = t.target(x, true);
@@ -168,7 +172,7 @@ Var<T> batch_norm(Var<T> x, Var<T> gamma, Var<T> beta, Parameter<T>& running_mea
   const int lanes = tape.lanes();
   const std::int64_t positions = x.size() / channels;
   const std::int64_t step = x.size() * lanes;
-  const double count = static_cast<double>(tape.images()) * static_cast<double>(positions);
+  const double count = static_cast<double>(tape.images_of_all()) * static_cast<double>(positions);
   require(!training || count > 1, kName, ": training needs more than one value a channel, got one image of shape ", s);
 
   Var<T> y = tape.result(kName, s, {x, gamma, beta});
@@ -185,22 +189,30 @@ Var<T> batch_norm(Var<T> x, Var<T> gamma, Var<T> beta, Parameter<T>& running_mea
   if (training) {
     const auto new_mean = running_mean.edit();
     const auto new_var = running_var.edit();
-    parallel_for(channels, [&](std::int64_t c) {
-      kernels::run_light([&](auto isa) {
-        double mean = 0;
-        double variance = 0;
-        channel_statistics<T>(isa, tape.groups(), tape.images(), positions, step, x.data() + c * positions * lanes,
-                              lanes, mean, variance);
-        const auto i = static_cast<std::size_t>(c);
-        new_mean[i] = running_value<T>(isa, new_mean[i], mean, options.momentum);
-        new_var[i] = running_value<T>(isa, new_var[i], variance * (count / (count - 1)), options.momentum);
-        statistics.mean[c] = static_cast<T>(mean);
-        statistics.inverse[c] = inverse_deviation(isa, variance, options.epsilon);
-        for (std::int64_t g = 0; g < tape.groups(); ++g) {
-          normalize(isa, g, c);
-        }
-      });
-    });
+    const kernels::ChannelView view{tape.groups(), tape.images(), positions, step};
+    const auto add_values = [&](auto isa, std::int64_t c, detail::BatchSums& sums) {
+      channel_sum<T>(isa, view, x.data() + c * positions * lanes, lanes, sums[0]);
+    };
+    const auto use_values = [&](auto isa, std::int64_t c, const detail::BatchSums& sums) {
+      const auto i = static_cast<std::size_t>(c);
+      const double mean = sums[0] / count;
+      new_mean[i] = running_value<T>(isa, new_mean[i], mean, options.momentum);
+      statistics.mean[c] = static_cast<T>(mean);
+    };
+    const auto add_squares = [&](auto isa, std::int64_t c, detail::BatchSums& sums) {
+      channel_squares<T>(isa, view, x.data() + c * positions * lanes, statistics.mean[c], lanes, sums[0]);
+    };
+    const auto use_squares = [&](auto isa, std::int64_t c, const detail::BatchSums& sums) {
+      const auto i = static_cast<std::size_t>(c);
+      const double variance = sums[0] / count;
+      new_var[i] = running_value<T>(isa, new_var[i], variance * (count / (count - 1)), options.momentum);
+      statistics.inverse[c] = inverse_deviation(isa, variance, options.epsilon);
+      for (std::int64_t g = 0; g < tape.groups(); ++g) {
+        normalize(isa, g, c);
+      }
+    };
+    detail::sum_over_batch(tape, channels, 1, detail::BatchSum{add_values, use_values},
+                           detail::BatchSum{add_squares, use_squares});
   } else {
     kernels::run_light([&](auto isa) {
       for (std::int64_t c = 0; c < channels; ++c) {

@@ -14,6 +14,7 @@
 #include "pavise/autodiff/parameter.hpp"
 #include "pavise/autodiff/trace.hpp"
 #include "pavise/core/arena.hpp"
+#include "pavise/core/communicator.hpp"
 #include "pavise/core/error.hpp"
 #include "pavise/core/parallel.hpp"
 #include "pavise/core/shape.hpp"
@@ -64,6 +65,12 @@ struct PassKey {
   const std::uint32_t* images = nullptr;
 };
 
+/// A pass that several processes make together, each over the images of its own groups.
+struct SharedPass {
+  Communicator* team = nullptr;    ///< null: this process has all images
+  std::int64_t images_of_all = 0;  ///< of all processes
+};
+
 /// An append-only record of operations, and the memory of their values.
 ///
 /// A value of shape (C,H,W) is stored as [group][C][H][W][lanes]: sixteen images side by side, one in each lane. A tape
@@ -109,11 +116,13 @@ class Tape {
   Tape(const Tape&) = delete;
   Tape& operator=(const Tape&) = delete;
 
-  /// Begins a pass over `images` images in groups of `lanes` (16, or 1 for a single image): forgets all values.
+  /// Begins a pass over `images` images in groups of `lanes` (16, or 1 for a single image): forgets all values. With
+  /// `shared` the images are those of whole groups of a larger batch, possibly none; what crosses the batch (batch
+  /// statistics, gradients of parameters) gets the bits that one process would give it, gradients on the last rank alone.
   void begin(std::int64_t images, int lanes = kernels::kLanes, Mode mode = Mode::evaluation,
-             bool parameter_gradients = false) {
+             bool parameter_gradients = false, SharedPass shared = {}) {
     require(lanes == kernels::kLanes || lanes == 1, "tape: ", lanes, " lanes, expected 16 or 1");
-    require(images >= 1, "tape: ", images, " images, expected 1 or more");
+    require(images >= (shared.team != nullptr ? 0 : 1), "tape: ", images, " images, expected 1 or more");
     require(lanes == kernels::kLanes || !parameter_gradients, "tape: gradients of parameters need 16 lanes, got 1");
     rewind({});
     images_ = images;
@@ -121,12 +130,16 @@ class Tape {
     groups_ = (images + lanes - 1) / lanes;
     mode_ = mode;
     parameter_gradients_ = parameter_gradients;
+    shared_ = shared;
     key_ = {};
   }
 
   std::int64_t images() const { return images_; }
   std::int64_t groups() const { return groups_; }
   int lanes() const { return lanes_; }
+  /// Who makes the pass together with this process; null: nobody.
+  Communicator* team() const { return shared_.team; }
+  std::int64_t images_of_all() const { return shared_.team != nullptr ? shared_.images_of_all : images_; }
   Mode mode() const { return mode_; }
   bool parameter_gradients() const { return parameter_gradients_; }
   const PassKey& key() const { return key_; }
@@ -307,7 +320,7 @@ class Tape {
     return Var<T>(this, static_cast<std::int32_t>(nodes_.size()) - 1);
   }
   Var<T> append(const char* name, Shape shape, bool shared) {
-    require<Error>(groups_ > 0, name, ": the tape has no pass; call begin() first");
+    require<Error>(groups_ > 0 || shared_.team != nullptr, name, ": the tape has no pass; call begin() first");
     Node n;
     n.name = name;
     n.shape = shape;
@@ -330,6 +343,7 @@ class Tape {
   bool in_backward_ = false;
   bool differentiated_ = false;
   Arena::Mark after_forward_;
+  SharedPass shared_;
   PassKey key_;
   Trace<T>* trace_ = nullptr;
 };

@@ -49,7 +49,7 @@ class Adversarial : public Strategy {
   }
   bool runs_on_device() const override { return attack_->descent().has_value(); }
   void craft(Step& step) override {
-    perturbed_ = std::llround(share_ * static_cast<double>(step.clean.images()));
+    perturbed_ = std::llround(share_ * static_cast<double>(step.images())) - step.images_before;
     detail::perturb_first(step, *attack_, perturbed_);
   }
   void accumulate(Step& step) override { detail::cross_entropy_pass(step, step.adversarial.data(), perturbed_); }

@@ -49,11 +49,12 @@ class Free : public Strategy {
   void accumulate(Step& step) override {
     const LaneBatch<float>& clean = step.clean;
     const std::int64_t values = clean.size() * kernels::kLanes;
+    float* perturbation = delta_.data() + step.images_before / kernels::kLanes * values;
     float* images = step.adversarial.data();
     parallel_for(clean.groups(), [&](std::int64_t g) {
       float* x = images + g * values;
       const float* center = clean.values(g);
-      const float* delta = delta_.data() + g * values;
+      const float* delta = perturbation + g * values;
       for (std::int64_t i = 0; i < values; ++i) {
         x[i] = center[i] + delta[i];
       }
@@ -67,7 +68,7 @@ class Free : public Strategy {
     parallel_for(clean.groups(), [&](std::int64_t g) {
       float* moved = images + g * values;
       const float* center = clean.values(g);
-      float* delta = delta_.data() + g * values;
+      float* delta = perturbation + g * values;
       attack::step(threat_, moved, step.tape.input_gradient(x, g), center, clean.size(), kernels::kLanes,
                    options_.step_size);
       // Lanes behind the last image keep the perturbation of the minibatch before.
@@ -78,6 +79,9 @@ class Free : public Strategy {
         }
       }
     });
+    if (step.team != nullptr) {  // every process has all of it, and saves it
+      gather_shares(*step.team, delta_.data(), (step.images() + kernels::kLanes - 1) / kernels::kLanes, values);
+    }
   }
 
   void save(StateWriter& out) const override { out.put("free perturbation", std::span<const float>(delta_)); }

@@ -18,6 +18,7 @@
 #include "pavise/attack/attack.hpp"
 #include "pavise/autodiff/loss.hpp"
 #include "pavise/autodiff/tape.hpp"
+#include "pavise/core/communicator.hpp"
 #include "pavise/core/lane_batch.hpp"
 #include "pavise/defend/history.hpp"
 #include "pavise/defend/state.hpp"
@@ -33,7 +34,8 @@ struct Totals {
   Count adversarial;
 };
 
-/// One minibatch on its way through an update. Its memory is the trainer's and is used again by the next one.
+/// One minibatch on its way through an update. Its memory is the trainer's and is used again by the next one. Where
+/// processes train together, `clean` and `adversarial` are this one's share of the minibatch: whole groups, possibly none.
 struct Step {
   const nn::Model& model;
   Tape<float>& tape;
@@ -48,34 +50,50 @@ struct Step {
   std::int64_t update = 0;   ///< updates so far: keys the random numbers of this one
   std::int64_t updates = 0;  ///< of the whole run
   double label_smoothing = 0;
+  Communicator* team = nullptr;           ///< who makes the update together with this process; null: nobody
+  std::int64_t images_of_all = 0;         ///< images of the minibatch, where there is a team
+  std::int64_t images_before = 0;         ///< of these, in front of this process's
   attack::Accelerator* device = nullptr;  ///< that holds the model, where one does
+
+  /// Images of the minibatch.
+  std::int64_t images() const { return team != nullptr ? images_of_all : clean.images(); }
 
   attack::Seed attack_seed() const { return {.seed = seed, .iteration = static_cast<std::uint32_t>(update)}; }
 
   /// Begins the breadth-first pass of the update: training mode, gradients of the weights.
   void begin() {
-    tape.begin(clean.images(), kernels::kLanes, Mode::training, true);
+    tape.begin(clean.images(), kernels::kLanes, Mode::training, true, {.team = team, .images_of_all = images_of_all});
     tape.set_key({.seed = seed, .iteration = static_cast<std::uint32_t>(update), .images = clean.ids()});
   }
 
-  /// Differentiates the mean over the images of `loss`, a number for each, and adds it to the totals.
+  /// Differentiates the mean over the minibatch's images of `loss`, a number for each, and adds it to the totals.
   void backward(Var<float> loss) {
-    const std::int64_t images = clean.images();
+    const std::int64_t own = clean.images();
     const auto slots = static_cast<std::size_t>(clean.groups() * kernels::kLanes);
     seeds.assign(slots, 0.0f);
-    std::fill_n(seeds.begin(), images, 1.0f / static_cast<float>(images));
+    std::fill_n(seeds.begin(), own, 1.0f / static_cast<float>(images()));
     tape.backward(loss, seeds.data());
-    add_losses(loss.data());  // one number an image: groups follow each other
+    const float* losses = loss.data();  // one number an image: groups follow each other
+    if (team != nullptr) {
+      broadcast(*team, model.parameters().gradients(), team->size() - 1);
+      const std::int64_t groups = (images() + kernels::kLanes - 1) / kernels::kLanes;
+      losses_of_all.resize(static_cast<std::size_t>(groups * kernels::kLanes));
+      std::copy_n(losses, slots, losses_of_all.begin() + images_before);
+      gather_shares(*team, losses_of_all.data(), groups, kernels::kLanes);
+      losses = losses_of_all.data();
+    }
+    add_losses(losses);
   }
+  /// Adds the losses of all images of the minibatch to the totals, behind a backward pass.
   void add_losses(const float* losses) {
     passes.backward += clean.images();
-    for (std::int64_t i = 0; i < clean.images(); ++i) {
+    for (std::int64_t i = 0; i < images(); ++i) {
       totals.loss += static_cast<double>(losses[i]);
     }
-    totals.images += clean.images();
+    totals.images += images();
   }
 
-  /// Counts right predictions: the first `perturbed` images as adversarial ones, the others as clean ones.
+  /// Counts right predictions: the first `perturbed` images of `clean` as adversarial ones, the others as clean ones.
   void count(Var<float> logits, std::int64_t perturbed) {
     predictions.resize(static_cast<std::size_t>(clean.groups() * kernels::kLanes));
     argmax(logits, predictions.data());
@@ -83,11 +101,20 @@ struct Step {
   }
   void count_predictions(std::int64_t perturbed) {
     passes.forward += clean.images();
+    std::int64_t counts[4] = {};
     for (std::int64_t i = 0; i < clean.images(); ++i) {
-      Count& count = i < perturbed ? totals.adversarial : totals.clean;
-      count += {.correct = predictions[static_cast<std::size_t>(i)] == clean.labels()[i] ? 1 : 0, .total = 1};
+      std::int64_t* count = counts + (i < perturbed ? 0 : 2);
+      count[0] += predictions[static_cast<std::size_t>(i)] == clean.labels()[i] ? 1 : 0;
+      ++count[1];
     }
+    if (team != nullptr) {
+      add_up(*team, counts);
+    }
+    totals.adversarial += {.correct = counts[0], .total = counts[1]};
+    totals.clean += {.correct = counts[2], .total = counts[3]};
   }
+
+  std::vector<float> losses_of_all = {};  ///< scratch of `backward`
 };
 
 /// A copy of all that training changes.

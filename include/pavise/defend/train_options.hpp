@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "pavise/core/communicator.hpp"
 #include "pavise/core/error.hpp"
 #include "pavise/data/augment.hpp"
 #include "pavise/defend/history.hpp"
@@ -50,6 +51,10 @@ struct TrainOptions {
   std::function<std::unique_ptr<attack::Accelerator>(const nn::Model& model, std::int64_t batch_size)> accelerate = {};
 
   ProgressCallback progress = {};
+
+  /// The processes that train together, each on its share of every batch; null: this one alone. Neither the weights nor
+  /// the checkpoint (which the first rank writes) depend on how many they are. All give the same model, data and options.
+  Communicator* team = nullptr;
 
   /// Throws ValueError for what no run can be made of.
   void check() const {

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "pavise/core/communicator.hpp"
 #include "pavise/data/dataset.hpp"
 #include "pavise/data/loader.hpp"
 #include "pavise/defend/batch.hpp"
@@ -54,6 +55,8 @@ class TrainingRun : public Inspection {
       device_ = options.accelerate(model_, loader_.batch_size);
       require(strategy.runs_on_device(), strategy.name(), ": this training does not run on ", device_->device(),
               "; plain training and FGSM-RS or PGD training in linf and l2 do");
+      require(options.team == nullptr || options.team->size() == 1, "trainer: ", options.team->size(),
+              " processes and ", device_->device(), ", expected one of the two");
     }
     if (!options.checkpoint.empty()) {
       configuration_ = configuration(updates_);
@@ -68,7 +71,7 @@ class TrainingRun : public Inspection {
 
   /// Trains to the end, from the beginning or from a checkpoint.
   History finish() {
-    if (!options_.checkpoint.empty() && options_.resume && io::is_file(options_.checkpoint)) {
+    if (!options_.checkpoint.empty() && options_.resume && first_says(io::is_file(options_.checkpoint))) {
       load();
       report_progress(0);
     }
@@ -153,19 +156,25 @@ class TrainingRun : public Inspection {
     finish_epoch();
   }
 
-  void run_batch(std::span<const std::int64_t> positions) {
-    pack_batch(train_, positions,
-               {.augmentation = options_.augmentation,
-                .gaussian_sigma = options_.gaussian_sigma,
-                .seed = options_.seed,
-                .epoch = epoch_},
-               clean_);
+  void run_batch(std::span<const std::int64_t> batch) {
+    const auto images = static_cast<std::int64_t>(batch.size());
+    const auto [before, behind] = own_images(images);
+    if (before < behind) {
+      pack_batch(train_, batch.subspan(static_cast<std::size_t>(before), static_cast<std::size_t>(behind - before)),
+                 {.augmentation = options_.augmentation,
+                  .gaussian_sigma = options_.gaussian_sigma,
+                  .seed = options_.seed,
+                  .epoch = epoch_},
+                 clean_);
+    } else {
+      clean_.resize(train_.image_shape(), 0, kernels::kLanes);
+    }
     adversarial_.resize(static_cast<std::size_t>(clean_.groups() * clean_.size() * kernels::kLanes) + 16);
     Step step{.model = model_,
               .tape = tape_,
               .clean = clean_,
               .adversarial = adversarial_,
-              .passes = passes_,
+              .passes = own_passes_,
               .totals = totals_,
               .seeds = seeds_,
               .predictions = predictions_,
@@ -173,6 +182,9 @@ class TrainingRun : public Inspection {
               .epoch = epoch_,
               .updates = updates_,
               .label_smoothing = options_.label_smoothing,
+              .team = options_.team,
+              .images_of_all = images,
+              .images_before = before,
               .device = device_.get()};
     for (std::int64_t replay = 0; replay < strategy_.replays(); ++replay) {
       step.update = update_;
@@ -192,6 +204,52 @@ class TrainingRun : public Inspection {
       }
       ++update_;
     }
+    std::int64_t passes[] = {own_passes_.forward.exchange(0), own_passes_.backward.exchange(0)};
+    add_up_all(passes);
+    passes_.forward += passes[0];
+    passes_.backward += passes[1];
+  }
+
+  /// The images [begin, end) of a minibatch that are this process's: whole groups.
+  std::pair<std::int64_t, std::int64_t> own_images(std::int64_t images) const {
+    if (options_.team == nullptr) {
+      return {0, images};
+    }
+    const std::int64_t groups = (images + kernels::kLanes - 1) / kernels::kLanes;
+    const auto [begin, end] = share_of(groups, options_.team->rank(), options_.team->size());
+    return {std::min(images, begin * kernels::kLanes), std::min(images, end * kernels::kLanes)};
+  }
+
+  /// Makes each of `values` the sum of all processes'.
+  void add_up_all(std::span<std::int64_t> values) const {
+    if (options_.team != nullptr) {
+      add_up(*options_.team, values);
+    }
+  }
+
+  /// What the first rank's files say counts.
+  bool first_says(bool own) const {
+    if (options_.team != nullptr) {
+      broadcast(*options_.team, std::span(&own, 1), 0);
+    }
+    return own;
+  }
+
+  /// The validation set's accuracy, of which each process measures its share.
+  Count validate(const attack::Attack* attack) const {
+    const attack::Seed seed{.seed = options_.seed, .iteration = kMeasuring};
+    if (options_.team == nullptr) {
+      return accuracy(model_, validation_, attack, seed);
+    }
+    const auto [begin, end] = share_of(validation_.size(), options_.team->rank(), options_.team->size());
+    std::vector<std::int64_t> own;
+    for (std::int64_t i = begin; i < end; ++i) {
+      own.push_back(i);
+    }
+    const Count count = accuracy(model_, validation_.subset(own), attack, seed);
+    std::int64_t counts[] = {count.correct, count.total};
+    add_up_all(counts);
+    return {.correct = counts[0], .total = counts[1]};
   }
 
   void finish_epoch() {
@@ -208,10 +266,9 @@ class TrainingRun : public Inspection {
       if (average_ != nullptr) {
         averaged = std::make_unique<optim::AverageScope<float>>(*average_);
       }
-      record.validation = accuracy(model_, validation_);
+      record.validation = validate(nullptr);
       if (options_.validation_attack) {
-        record.validation_adversarial = accuracy(model_, validation_, &*options_.validation_attack,
-                                                 {.seed = options_.seed, .iteration = kMeasuring});
+        record.validation_adversarial = validate(&*options_.validation_attack);
       }
     }
     record.events = std::move(events_);
@@ -294,7 +351,8 @@ class TrainingRun : public Inspection {
   }
 
   void save() {
-    if (options_.checkpoint.empty()) {
+    saved_at_ = update_;
+    if (options_.checkpoint.empty() || (options_.team != nullptr && !options_.team->first())) {
       return;
     }
     StateWriter out;
@@ -325,11 +383,19 @@ class TrainingRun : public Inspection {
     }
     strategy_.save(out);
     write_checkpoint(options_.checkpoint, out.bytes());
-    saved_at_ = update_;
+  }
+
+  /// The checkpoint as the first rank reads it.
+  std::vector<std::uint8_t> read() const {
+    if (options_.team == nullptr) {
+      return read_checkpoint(options_.checkpoint);
+    }
+    const auto own = options_.team->first() ? read_checkpoint(options_.checkpoint) : std::vector<std::uint8_t>{};
+    return gather(*options_.team, std::span<const std::uint8_t>(own));
   }
 
   void load() {
-    const auto bytes = read_checkpoint(options_.checkpoint);
+    const auto bytes = read();
     StateReader in(options_.checkpoint, bytes);
     const std::string stored = in.text("configuration");
     require<IoError>(stored == configuration_, options_.checkpoint,
@@ -419,7 +485,8 @@ class TrainingRun : public Inspection {
   AlignedVector<float> adversarial_;
   AlignedVector<float> seeds_;
   std::vector<std::int32_t> predictions_;
-  attack::Passes passes_;
+  attack::Passes passes_;      ///< of all processes
+  attack::Passes own_passes_;  ///< of this one in the current minibatch
 
   std::int64_t batches_ = 0;
   std::int64_t updates_ = 0;

@@ -13,6 +13,7 @@
 #include "pavise_kernels/cpu/gather_gemm.inl"
 #include "pavise_kernels/cpu/pool.inl"
 #include "pavise_kernels/cpu/quantise.inl"
+#include "pavise_kernels/cpu/running_sums.inl"
 //
 #include "pavise_kernels/cpu/apgd.inl"
 #include "pavise_kernels/cpu/bilateral.inl"

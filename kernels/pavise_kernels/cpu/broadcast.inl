@@ -177,13 +177,12 @@ struct GroupedArray {
   std::int64_t group_step;
 };
 
-/// Sum of dy * slope over the steps of `summed`, from the offsets `start`, over `groups` groups.
+/// `sum` plus that of dy * slope over the steps of `summed`, from the offsets `start`, over `groups` groups.
 template <Binary F, int Operand, class T, int L>
 PAVISE_LANES Pack<T, L> binary_gradient_sum(const StridedLoop& summed, const std::int64_t (&start)[3],
                                             GroupedArray<T> a, GroupedArray<T> b, const T* dy, std::int64_t dy_step,
-                                            std::int64_t groups) {
+                                            std::int64_t groups, Pack<T, L> sum) {
   using P = Pack<T, L>;
-  P sum = P::broadcast(T{0});
   const std::int64_t n = summed.inner();
   for (std::int64_t g = 0; g < groups; ++g) {
     const T* pa = a.data + g * a.group_step;
@@ -211,7 +210,7 @@ PAVISE_LANES void binary_backward_lanes(const StridedLoop& kept, const StridedLo
     for (std::int64_t i = 0; i < n; ++i) {
       const std::int64_t start[3] = {row[0] + i * kept.inner_stride(0), row[1] + i * kept.inner_stride(1),
                                      row[2] + i * kept.inner_stride(2)};
-      P sum = binary_gradient_sum<F, Operand, T, L>(summed, start, a, b, dy, 0, 1);
+      P sum = binary_gradient_sum<F, Operand, T, L>(summed, start, a, b, dy, 0, 1, P::broadcast(T{0}));
       T* to = d + start[Operand] * L;
       if (accumulate) {
         sum = sum + P::load(to);
@@ -235,11 +234,13 @@ void binary_backward(Tag, const StridedLoop& kept, const StridedLoop& summed, Gr
 template <Binary F, int Operand, class T>
 void binary_backward_shared(Tag, const StridedLoop& kept, const StridedLoop& summed, GroupedArray<T> a,
                             GroupedArray<T> b, const T* dy, std::int64_t dy_step, std::int64_t groups, T* d,
-                            std::int64_t begin, std::int64_t end) {
+                            std::int64_t begin, std::int64_t end, const RunningSums<T>& running) {
   for (std::int64_t e = begin; e < end; ++e) {
     std::int64_t start[3];
     kept.locate(e, start);
-    d[start[Operand]] += sum_lanes(binary_gradient_sum<F, Operand, T, 16>(summed, start, a, b, dy, dy_step, groups));
+    const Pack<T, 16> sum =
+        binary_gradient_sum<F, Operand, T, 16>(summed, start, a, b, dy, dy_step, groups, begin_sum(running, e));
+    end_sum(running, e, sum, d[start[Operand]]);
   }
 }
 
@@ -256,15 +257,15 @@ void spread_forward(Tag, const T* x, T* y, std::int64_t n, int lanes) {
 }
 /// dx[i] += sum over groups and lanes of dy[i], for i in [begin, end). 16 lanes.
 template <class T>
-void spread_backward(Tag, const T* dy, std::int64_t n, std::int64_t groups, T* dx, std::int64_t begin,
-                     std::int64_t end) {
+void spread_backward(Tag, const T* dy, std::int64_t n, std::int64_t groups, T* dx, std::int64_t begin, std::int64_t end,
+                     const RunningSums<T>& running) {
   using P = Pack<T, 16>;
   for (std::int64_t i = begin; i < end; ++i) {
-    P sum = P::broadcast(T{0});
+    P sum = begin_sum(running, i);
     for (std::int64_t g = 0; g < groups; ++g) {
       sum = sum + P::load(dy + (g * n + i) * 16);
     }
-    dx[i] += sum_lanes(sum);
+    end_sum(running, i, sum, dx[i]);
   }
 }
 

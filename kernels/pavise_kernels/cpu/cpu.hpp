@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "pavise_kernels/cpu/axis_taps.hpp"
+#include "pavise_kernels/cpu/channel_view.hpp"
 #include "pavise_kernels/cpu/gather_plan.hpp"
 #include "pavise_kernels/cpu/grid_noise.hpp"
 #include "pavise_kernels/cpu/isa.hpp"
@@ -36,6 +37,7 @@
 #include "pavise_kernels/cpu/lane_keys.hpp"
 #include "pavise_kernels/cpu/nlm_plan.hpp"
 #include "pavise_kernels/cpu/row_bounds.hpp"
+#include "pavise_kernels/cpu/running_sums.hpp"
 #include "pavise_kernels/cpu/strided.hpp"
 #include "pavise_kernels/cpu/window.hpp"
 #include "pavise_kernels/cpu/winograd_plan.hpp"

@@ -84,15 +84,15 @@ void matmul(Tag, MatrixView<T> a, MatrixView<T> b, T* out, std::int64_t rows, st
 /// Row i of a shared result: out[i][j] += sum over groups and lanes of (a b)[i][j]. 16 lanes.
 template <class T>
 void matmul_shared_row(Tag, MatrixView<T> a, MatrixView<T> b, std::int64_t groups, T* out, std::int64_t columns,
-                       std::int64_t depth, std::int64_t i) {
+                       std::int64_t depth, std::int64_t i, const RunningSums<T>& running) {
   for (std::int64_t j = 0; j < columns; ++j) {
     Pack<T, 16> sum[2][2];
-    sum[0][0] = Pack<T, 16>::broadcast(T{0});
+    sum[0][0] = begin_sum(running, i * columns + j);
     MatrixView<T> ga = a;
     MatrixView<T> gb = b;
     for (std::int64_t g = 0; g < groups; ++g, ga.data += a.group_step, gb.data += b.group_step) {
       matmul_block<T, 16, 1, 1>(ga, gb, depth, i, j, sum);
     }
-    out[i * columns + j] += sum_lanes(sum[0][0]);
+    end_sum(running, i * columns + j, sum[0][0], out[i * columns + j]);
   }
 }

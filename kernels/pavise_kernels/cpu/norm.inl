@@ -52,17 +52,10 @@ PAVISE_LANES Mask<T, L> valid_lanes(std::int64_t valid) {
   return Mask<T, L>::load(v);
 }
 
-/// One channel of a batch: group g's elements are at data + g*step, `positions` of them; `images` lanes hold an image.
-struct ChannelView {
-  std::int64_t groups, images, positions, step;
-};
-
 template <class T, int L>
-PAVISE_LANES void channel_statistics_lanes(const ChannelView& view, const T* x, double& mean, double& variance) {
+PAVISE_LANES void channel_sum_lanes(const ChannelView& view, const T* x, double& sum) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
-  const double count = static_cast<double>(view.images) * static_cast<double>(view.positions);
-  double sum = 0;
   for (std::int64_t g = 0; g < view.groups; ++g) {
     const T* p = x + g * view.step;
     const P s = sum_of(
@@ -70,9 +63,13 @@ PAVISE_LANES void channel_statistics_lanes(const ChannelView& view, const T* x, 
         zero, [&](std::int64_t i, P a) __attribute__((always_inline)) { return a + P::load(p + i * L); });
     add_lanes(sum, s, view.images - g * L);
   }
-  mean = sum / count;
-  const P m = P::broadcast(static_cast<T>(mean));
-  double squares = 0;
+}
+
+template <class T, int L>
+PAVISE_LANES void channel_squares_lanes(const ChannelView& view, const T* x, T mean, double& squares) {
+  using P = Pack<T, L>;
+  const P zero = P::broadcast(T{0});
+  const P m = P::broadcast(mean);
   for (std::int64_t g = 0; g < view.groups; ++g) {
     const T* p = x + g * view.step;
     const P s = sum_of(
@@ -82,44 +79,44 @@ PAVISE_LANES void channel_statistics_lanes(const ChannelView& view, const T* x, 
         });
     add_lanes(squares, s, view.images - g * L);
   }
-  variance = squares / count;
 }
 
-/// Mean and (biased) variance of channel elements over the images of a pass: x of group g at x + g*step,
-/// (positions)[lanes].
+/// sum += the sum of a channel's elements over the images of a pass: x of group g at x + g*step, (positions)[lanes].
 template <class T>
-void channel_statistics(Tag, std::int64_t groups, std::int64_t images, std::int64_t positions, std::int64_t step,
-                        const T* x, int lanes, double& mean, double& variance) {
-  const ChannelView view{groups, images, positions, step};
-  lanes == 16 ? channel_statistics_lanes<T, 16>(view, x, mean, variance)
-              : channel_statistics_lanes<T, 1>(view, x, mean, variance);
+void channel_sum(Tag, const ChannelView& view, const T* x, int lanes, double& sum) {
+  lanes == 16 ? channel_sum_lanes<T, 16>(view, x, sum) : channel_sum_lanes<T, 1>(view, x, sum);
 }
 
-/// Sums over a channel: of dy, and of dy * (x - mean).
+/// squares += the sum of (x - mean)^2 over the same elements.
 template <class T>
-void channel_gradient_sums(Tag, std::int64_t groups, std::int64_t images, std::int64_t positions, std::int64_t step,
-                           const T* x, const T* dy, T mean, int lanes, double& sum_dy, double& sum_dy_x) {
+void channel_squares(Tag, const ChannelView& view, const T* x, T mean, int lanes, double& squares) {
+  lanes == 16 ? channel_squares_lanes<T, 16>(view, x, mean, squares)
+              : channel_squares_lanes<T, 1>(view, x, mean, squares);
+}
+
+/// Adds the sums over a channel of dy, and of dy * (x - mean).
+template <class T>
+void channel_gradient_sums(Tag, const ChannelView& view, const T* x, const T* dy, T mean, int lanes, double& sum_dy,
+                           double& sum_dy_x) {
   const auto sums = [&](auto width) {
     constexpr int L = width();
     using P = Pack<T, L>;
     const P zero = P::broadcast(T{0});
     const P m = P::broadcast(mean);
-    sum_dy = 0;
-    sum_dy_x = 0;
-    for (std::int64_t g = 0; g < groups; ++g) {
-      const T* p = x + g * step;
-      const T* d = dy + g * step;
+    for (std::int64_t g = 0; g < view.groups; ++g) {
+      const T* p = x + g * view.step;
+      const T* d = dy + g * view.step;
       add_lanes(sum_dy,
                 sum_of(
-                    positions,
+                    view.positions,
                     zero, [&](std::int64_t i, P a) __attribute__((always_inline)) { return a + P::load(d + i * L); }),
-                images - g * L);
+                view.images - g * L);
       add_lanes(sum_dy_x,
                 sum_of(
-                    positions, zero,
+                    view.positions, zero,
                     [&](std::int64_t i, P a)
                         __attribute__((always_inline)) { return fma(P::load(d + i * L), P::load(p + i * L) - m, a); }),
-                images - g * L);
+                view.images - g * L);
     }
   };
   lanes == 16 ? sums(std::integral_constant<int, 16>{}) : sums(std::integral_constant<int, 1>{});
@@ -329,19 +326,18 @@ void row_norm_backward(Tag, const RowNorm& n, const T* x, const T* dy, const T* 
               : row_norm_backward_lanes<T, 1>(n, x, dy, gamma, mean, inverse, dx, accumulate, mask);
 }
 
-/// dgamma[k] += sum of dy*(x - mean)*inverse and dbeta[k] += sum of dy over all images and the elements that parameter
-/// k scales; either may be null. x, dy: [group][size][16].
+/// Adds the sums of dy*(x - mean)*inverse and of dy over all images and the elements that parameter k scales. x, dy:
+/// [group][size][16].
 template <class T>
 void row_norm_parameters(Tag, const RowNorm& n, const T* x, const T* dy, const T* mean, const T* inverse,
-                         std::int64_t groups, std::int64_t images, std::int64_t k, T* dgamma, T* dbeta) {
+                         std::int64_t groups, std::int64_t images, std::int64_t k, double& sum_gamma,
+                         double& sum_beta) {
   using P = Pack<T, 16>;
   const P zero = P::broadcast(T{0});
   const std::int64_t first = n.row_parameters > 0 ? k / n.row_parameters : 0;
   const std::int64_t last = n.row_parameters > 0 ? first + 1 : n.rows;
   const std::int64_t block = n.row_parameters > 0 ? k % n.row_parameters : k;
   const std::int64_t size = n.blocks * n.positions;
-  double sum_gamma = 0;
-  double sum_beta = 0;
   for (std::int64_t g = 0; g < groups; ++g) {
     P s1 = zero;
     P s2 = zero;
@@ -359,11 +355,5 @@ void row_norm_parameters(Tag, const RowNorm& n, const T* x, const T* dy, const T
     }
     add_lanes(sum_beta, s1, images - g * 16);
     add_lanes(sum_gamma, s2, images - g * 16);
-  }
-  if (dgamma != nullptr) {
-    dgamma[k] += static_cast<T>(sum_gamma);
-  }
-  if (dbeta != nullptr) {
-    dbeta[k] += static_cast<T>(sum_beta);
   }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Derivatives with respect to weights: the sums that cross the batch. Each kernel owns a tile of the result and walks
-// over all groups in order, so that the sum's order is fixed whatever the number of threads; lanes are added last.
+// over all groups in order, so that the sum's order is fixed whatever the number of threads; lanes are added last. Where
+// processes share the groups, each goes on with the running sums of the one before (running_sums.inl).
 // Oracle: the naive loops of tests/kernels/weight_gradient_test.cpp.
 
 /// out[c][y+padding][x+padding] = in[c][y][x], zeros around: the border that the tiles below read.
@@ -76,7 +77,7 @@ inline void weight_gradient_tile(const WeightGradientJob& job, const T* dy, cons
 template <class T, int Rows, int Taps>
 void weight_gradient_tiles(const WeightGradientJob& job, const T* dy, const T* x,
                            const std::vector<std::int32_t>& offset, T* dw, std::int64_t rows, std::int64_t row,
-                           std::int64_t tap, std::int64_t tap_end) {
+                           std::int64_t tap, std::int64_t tap_end, const RunningSums<T>& running) {
   constexpr std::int64_t kStripBytes = 28 * 1024;
   const auto taps = static_cast<std::int64_t>(offset.size());
   const std::int64_t r0 = std::min(row, rows - Rows);  // a ragged edge is covered by an overlapping tile
@@ -84,6 +85,19 @@ void weight_gradient_tiles(const WeightGradientJob& job, const T* dy, const T* x
   const std::int64_t tiles = (tap_end - tap + Taps - 1) / Taps;
   alignas(64) T sums[kGradientTiles][Rows * Taps][16];
   std::memset(sums, 0, static_cast<std::size_t>(tiles) * sizeof sums[0]);
+  // What the tiles own of the result: body(index in dw, the tiles' sum of it).
+  const auto each_own = [&](const auto& body) {
+    for (std::int64_t tile = 0; tile < tiles; ++tile) {
+      for (std::int64_t r = row; r < std::min(rows, row + Rows); ++r) {
+        for (std::int64_t t = tap + tile * Taps; t < std::min(tap_end, tap + (tile + 1) * Taps); ++t) {
+          body(r * taps + t, sums[tile][(r - r0) * Taps + t - first_tap(tile)]);
+        }
+      }
+    }
+  };
+  if (!running.first) {
+    each_own([&](std::int64_t i, T* sum) { begin_sum(running, i).store(sum); });
+  }
   const std::int64_t row_bytes = (Rows * job.out_width + job.x_row) * static_cast<std::int64_t>(16 * sizeof(T));
   const std::int64_t strip = std::max<std::int64_t>(1, kStripBytes / row_bytes);
   for (std::int64_t g = 0; g < job.groups; ++g) {
@@ -95,13 +109,7 @@ void weight_gradient_tiles(const WeightGradientJob& job, const T* dy, const T* x
       }
     }
   }
-  for (std::int64_t tile = 0; tile < tiles; ++tile) {
-    for (std::int64_t r = row; r < std::min(rows, row + Rows); ++r) {
-      for (std::int64_t t = tap + tile * Taps; t < std::min(tap_end, tap + (tile + 1) * Taps); ++t) {
-        dw[r * taps + t] += sum_lanes(Pack<T, 16>::load(sums[tile][(r - r0) * Taps + t - first_tap(tile)]));
-      }
-    }
-  }
+  each_own([&](std::int64_t i, const T* sum) { end_sum(running, i, Pack<T, 16>::load(sum), dw[i]); });
 }
 
 /// Rows and taps of a weight gradient's tile, for whoever hands them out.
@@ -109,20 +117,20 @@ inline std::pair<int, int> weight_gradient_tile_size(Tag) { return {kGradientRow
 
 /// A part of the weight gradient of a convolution: of dw (rows, taps) the rows [row, row + R) and the taps [tap, tap_end),
 /// at most kGradientTiles tiles of (R, C), which is weight_gradient_tile_size. dy: [group][rows][OH][OW][16]; x:
-/// [group][padded input][16].
+/// [group][padded input][16]; running sums: (rows, taps).
 template <class T>
 void weight_gradient(Tag, const WeightGradientJob& job, const T* dy, const T* x,
                      const std::vector<std::int32_t>& offset, T* dw, std::int64_t rows, std::int64_t row,
-                     std::int64_t tap, std::int64_t tap_end) {
+                     std::int64_t tap, std::int64_t tap_end, const RunningSums<T>& running = {}) {
   const auto taps = static_cast<std::int64_t>(offset.size());
   tap_end = std::min(tap_end, taps);
   if (rows >= kGradientRows && taps >= kGradientTaps) {
-    weight_gradient_tiles<T, kGradientRows, kGradientTaps>(job, dy, x, offset, dw, rows, row, tap, tap_end);
+    weight_gradient_tiles<T, kGradientRows, kGradientTaps>(job, dy, x, offset, dw, rows, row, tap, tap_end, running);
     return;
   }
   for (std::int64_t r = row; r < std::min(rows, row + kGradientRows); ++r) {
     for (std::int64_t t = tap; t < tap_end; ++t) {
-      weight_gradient_tiles<T, 1, 1>(job, dy, x, offset, dw, rows, r, t, t + 1);
+      weight_gradient_tiles<T, 1, 1>(job, dy, x, offset, dw, rows, r, t, t + 1, running);
     }
   }
 }
@@ -130,26 +138,27 @@ void weight_gradient(Tag, const WeightGradientJob& job, const T* dy, const T* x,
 /// db[r] += sum over groups, points and lanes of dy[r][point], for row r.
 template <class T>
 void bias_gradient(Tag, const T* dy, std::int64_t groups, std::int64_t dy_size, std::int64_t points, T* db,
-                   std::int64_t row) {
+                   std::int64_t row, const RunningSums<T>& running = {}) {
   using P = Pack<T, 16>;
-  P sum = P::broadcast(T{0});
+  P sum = begin_sum(running, row);
   for (std::int64_t g = 0; g < groups; ++g) {
     const T* d = dy + (g * dy_size + row * points) * 16;
     for (std::int64_t p = 0; p < points; ++p) {
       sum = sum + P::load(d + p * 16);
     }
   }
-  db[row] += sum_lanes(sum);
+  end_sum(running, row, sum, db[row]);
 }
 
 template <class T, int Rows>
 inline void matrix_gradient_rows(const T* dy, std::int64_t groups, std::int64_t rows, const T* x, T* dw,
-                                 std::int64_t columns, int width) {
+                                 std::int64_t columns, int width, const RunningSums<T>& running) {
+  const std::int64_t tiles = (columns + 15) / 16;
   using P = Pack<T, 16>;
   P sum[Rows];
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r) {
-    sum[r] = P::broadcast(T{0});
+    sum[r] = begin_sum(running, r * tiles);
   }
   for (std::int64_t g = 0; g < groups; ++g) {
     const T* d = dy + g * rows * 16;
@@ -163,7 +172,9 @@ inline void matrix_gradient_rows(const T* dy, std::int64_t groups, std::int64_t 
   }
   for (int r = 0; r < Rows; ++r) {
     T* w = dw + r * columns;
-    if (width == 16) {
+    if (!running.last) {
+      sum[r].store(running.lanes + r * tiles * 16);
+    } else if (width == 16) {
       (P::load(w) + sum[r]).store(w);
     } else {
       for (int k = 0; k < width; ++k) {
@@ -175,22 +186,24 @@ inline void matrix_gradient_rows(const T* dy, std::int64_t groups, std::int64_t 
 
 template <class T, int Rows>
 inline void matrix_gradient_remainder(std::int64_t left, const T* dy, std::int64_t groups, std::int64_t rows,
-                                      const T* x, T* dw, std::int64_t columns, int width) {
+                                      const T* x, T* dw, std::int64_t columns, int width,
+                                      const RunningSums<T>& running) {
   if constexpr (Rows > 0) {
     if (left == Rows) {
-      matrix_gradient_rows<T, Rows>(dy, groups, rows, x, dw, columns, width);
+      matrix_gradient_rows<T, Rows>(dy, groups, rows, x, dw, columns, width, running);
     } else {
-      matrix_gradient_remainder<T, Rows - 1>(left, dy, groups, rows, x, dw, columns, width);
+      matrix_gradient_remainder<T, Rows - 1>(left, dy, groups, rows, x, dw, columns, width, running);
     }
   }
 }
 
 /// Columns [16 tile, 16 tile + 16) of the weight gradient of a fully connected layer: dw[r][k] += sum over images of
 /// dy[r][image] * x[k][image]. The images of sixteen columns are transposed once into `scratch` (groups * 256 elements)
-/// and serve every row. dy: [group][rows][16], x: [group][columns][16], dw: (rows, columns).
+/// and serve every row. dy: [group][rows][16], x: [group][columns][16], dw: (rows, columns); running sums: (rows, tiles),
+/// each of sixteen columns, for the images are added one by one.
 template <class T>
 void matrix_gradient(Tag, const T* dy, const T* x, std::int64_t groups, std::int64_t rows, std::int64_t columns,
-                     std::int64_t tile, T* scratch, T* dw) {
+                     std::int64_t tile, T* scratch, T* dw, const RunningSums<T>& running = {}) {
   const std::int64_t k0 = tile * 16;
   const int width = static_cast<int>(std::min<std::int64_t>(16, columns - k0));
   for (std::int64_t g = 0; g < groups; ++g) {
@@ -203,10 +216,17 @@ void matrix_gradient(Tag, const T* dy, const T* x, std::int64_t groups, std::int
     }
   }
   constexpr int kRows = kMaxRows;
+  const std::int64_t tiles = (columns + 15) / 16;
+  const auto from_row = [&](std::int64_t r) {
+    RunningSums<T> rest = running;
+    rest.lanes = running.lanes != nullptr ? running.lanes + (r * tiles + tile) * 16 : nullptr;
+    return rest;
+  };
   std::int64_t r = 0;
   for (; r + kRows <= rows; r += kRows) {
-    matrix_gradient_rows<T, kRows>(dy + r * 16, groups, rows, scratch, dw + r * columns + k0, columns, width);
+    matrix_gradient_rows<T, kRows>(dy + r * 16, groups, rows, scratch, dw + r * columns + k0, columns, width,
+                                   from_row(r));
   }
   matrix_gradient_remainder<T, kRows - 1>(rows - r, dy + r * 16, groups, rows, scratch, dw + r * columns + k0, columns,
-                                          width);
+                                          width, from_row(r));
 }

@@ -7,6 +7,8 @@
 // A call x_lanes<float, 32>(...) is made by all lanes of a warp, each for its image, with pointers to the group.
 #pragma once
 
+#include "pavise_kernels/cpu/channel_view.hpp"
+#include "pavise_kernels/cpu/running_sums.hpp"
 #include "pavise_kernels/cuda/runtime.cuh"
 
 #include <bit>
