@@ -6,7 +6,6 @@
 #include "network.hpp"
 #include "pavise/defend/batch.hpp"
 #include "pavise/pavise.hpp"
-#include "pavise/report/progress.hpp"
 
 namespace pv = pavise;
 using pv::lesson::share;
@@ -71,29 +70,26 @@ int main(int argc, char** argv) {
   pv::Tape<float> tape;
   pv::optim::Sgd<float> descent(model.parameters());
   pv::LaneBatch<float> batch;
-  pv::report::Series tiny_curve{.name = "fifty lines each", .points = {}, .colour = {}};
-  pv::report::Series curve{.name = "Pavise", .points = {}, .colour = {}, .marks = false};
-  double difference = 0, tiny_seconds = 0, seconds = 0;
+  pv::report::Series tiny_curve{.name = "fifty lines each"};
+  pv::report::Series curve{.name = "Pavise", .marks = false};
+  double difference = 0;
   const auto order = pv::data::Loader{lesson.train, kBatch, lesson.seed}.epoch(0);
   for (std::int64_t step = 0; step < order.size(); ++step) {
     const auto positions = order.batch(step);
     const auto set = lesson.train.subset({positions.begin(), positions.end()});
-    const double start = pv::report::steady_seconds();
     const Pass pass(weights, rows_of(set), set.labels());
     for (std::size_t i = 0; i < weights.size(); ++i) {
       for (std::size_t k = 0; k < weights[i].values.size(); ++k) {
         weights[i].values[k] -= kRate * pass.weights[i]->gradient.values[k];
       }
     }
-    const double middle = pv::report::steady_seconds();
+
     pv::defend::pack_batch(lesson.train, positions, {}, batch);
     tape.begin(set.size(), 16, pv::Mode::training, true);
     const auto losses = pv::cross_entropy(model(tape.view(batch.shape(), batch.values())), batch.labels());
     model.parameters().zero_gradients();
     tape.backward(losses);                                       // one loss an image: the gradient of their sum,
     descent.step(kRate, 1.0 / static_cast<double>(set.size()));  // of which a step takes the mean
-    tiny_seconds += middle - start;
-    seconds += pv::report::steady_seconds() - middle;
 
     const double tiny_loss = static_cast<double>(pass.loss->value(0, 0));
     const double loss =
@@ -104,7 +100,6 @@ int main(int argc, char** argv) {
       curve.points.push_back({.x = static_cast<double>(step), .y = loss});
     }
   }
-  std::fprintf(stderr, "%.2f s with fifty lines each, %.2f s with Pavise\n", tiny_seconds, seconds);
 
   // The same tape gives the gradient of the images. A step along its sign is the fast gradient sign method.
   const Pass clean(weights, rows_of(test), test.labels());

@@ -4,7 +4,6 @@
 
 #include <deque>
 #include <functional>
-#include <utility>
 
 #include "tensor.hpp"
 
@@ -17,8 +16,7 @@ struct Node {
   std::function<void()> backward = [] {};
 };
 
-/// Every operation appends its node behind those that it needs. So the reverse of the order in which they were written is
-/// an order in which the chain rule can be applied: that is all there is to automatic differentiation.
+/// Every operation appends its node behind those that it needs, so that going back from the end is the chain rule.
 class Tape {
  public:
   Node& append(Tensor value) { return nodes_.emplace_back(Node{std::move(value)}); }

@@ -42,9 +42,9 @@ int main(int argc, char** argv) {
   training.fit(model, lesson.train, pv::report::progress());
 
   const std::vector<Filtered> defences = {{"none", {}},
-                                          filtered("bit depth, 3 bits", pv::defend::BitDepth<float>(3)),
-                                          filtered("median, 3x3", pv::defend::Median<float>(3)),
-                                          filtered("JPEG, quality 30", pv::defend::Jpeg<float>(30)),
+                                          filtered("3 bits", pv::defend::BitDepth<float>(3)),
+                                          filtered("median 3x3", pv::defend::Median<float>(3)),
+                                          filtered("JPEG 30", pv::defend::Jpeg<float>(30)),
                                           filtered("random size", pv::defend::ResizePad<float>(22))};
 
   // One attack, made twice: once on the network alone, and once on all that stands between a pixel and the answer. The
@@ -81,8 +81,8 @@ int main(int argc, char** argv) {
       };
       const auto at = static_cast<std::size_t>(i);
       shown("clean", pv::attack::to_tensor(test.first(2)), aware.back().clean_prediction[at]);
-      shown("without", unaware.back().adversarial, unaware.back().prediction[at]);
-      shown("for it", aware.back().adversarial, aware.back().prediction[at]);
+      shown("unaware", unaware.back().adversarial, unaware.back().prediction[at]);
+      shown("aware", aware.back().adversarial, aware.back().prediction[at]);
     }
   }
   std::printf("\n%s\n", table.to_string().c_str());

@@ -37,8 +37,8 @@ int main(int argc, char** argv) {
   pv::report::Table table({{"trained on", {}}, {"clean", {}}, {"FGSM, 0.1", {}}, {"PGD-50, 0.1, 5 starts", {}}});
   std::vector<pv::report::Series> curves;
   std::vector<pv::attack::Result> results;
-  pv::report::Series before{.name = "clean", .points = {}, .colour = {}};
-  pv::report::Series after{.name = "under PGD-50 at 0.1", .points = {}, .colour = {}};
+  pv::report::Series before{.name = "clean"};
+  pv::report::Series after{.name = "under PGD-50 at 0.1"};
   for (const auto& recipe : recipes) {
     auto model = pv::nn::small_cnn({.seed = lesson.seed});
     const pv::defend::AdversarialTraining training{.attack = recipe.adversary, .epochs = 3, .seed = lesson.seed};
@@ -52,7 +52,7 @@ int main(int argc, char** argv) {
     after.points.push_back(point(recipe.radius, strong.robust_correct, n));
     results.push_back(strong);
 
-    curves.push_back({.name = recipe.name, .points = {}, .colour = {}});
+    curves.push_back({.name = recipe.name});
     for (const double radius : {0.0, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15}) {
       const pv::attack::Pgd pgd(pv::attack::linf(radius), {.steps = 20});
       const auto stands = pv::attack::run(pgd, model, test.first(500), {.seed = lesson.seed}).robust_correct;
@@ -73,12 +73,13 @@ int main(int argc, char** argv) {
     }
   }
   lesson.picture("images.svg", pv::lesson::gallery("Six images, and what PGD-50 makes of them", rows));
-  const auto price = [&](const char* title, const char* x) { return pv::lesson::percent_chart(title, x); };
-  lesson.picture("radius.svg", pv::report::line_chart(curves, price("What stands, by radius of the attack", "radius")));
+  lesson.picture("radius.svg", pv::report::line_chart(curves, pv::lesson::percent_chart(
+                                                                  "What stands, by radius of the attack", "radius")));
   before.points.pop_back();  // one family of trainings, and not PGD-7
   after.points.pop_back();
-  lesson.picture("price.svg", pv::report::line_chart({before, after},
-                                                     price("What training at a radius costs", "radius trained at")));
+  lesson.picture("price.svg",
+                 pv::report::line_chart({before, after}, pv::lesson::percent_chart("What training at a radius costs",
+                                                                                   "radius trained at")));
 
   const auto& plain = results.front();
   const auto& trained = results.back();

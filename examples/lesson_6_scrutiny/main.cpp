@@ -92,7 +92,7 @@ int main(int argc, char** argv) {
       curves[k].points.push_back(point(radius, stands, n));
     }
   }
-  std::vector<pv::lesson::Row> rows = {{"the image", {}}, {"PGD,|as published", {}}, {"made for|the defence", {}}};
+  std::vector<pv::lesson::Row> rows = {{"the image", {}}, {"standard|PGD", {}}, {"made for|the defence", {}}};
   const auto images = pv::attack::to_tensor(test.first(6));
   for (std::int64_t i = 0; i < 6; ++i) {
     const auto at = static_cast<std::size_t>(i);
