@@ -26,31 +26,31 @@ namespace pavise::report {
 struct Point {
   double x = 0;
   double y = 0;
-  std::optional<evaluate::Interval> x_interval;
-  std::optional<evaluate::Interval> y_interval;
-  std::string tooltip;
+  std::optional<evaluate::Interval> x_interval = {};
+  std::optional<evaluate::Interval> y_interval = {};
+  std::string tooltip = {};
 };
 
 struct Series {
   std::string name;
-  std::vector<Point> points;
-  std::optional<std::size_t>
-      colour;         ///< index in the palette, taken modulo 8; the series' own index where it is absent
+  std::vector<Point> points = {};
+  std::optional<std::size_t> colour =
+      {};             ///< index in the palette, taken modulo 8; the series' own index where it is absent
   bool marks = true;  ///< whether a line shows its points, with their tooltips
 };
 
 struct Axis {
   std::string title;
-  std::optional<double> low;   ///< where the axis begins; from the data where it is absent
-  std::optional<double> high;  ///< where it ends
-  std::string unit;            ///< written after each tick: "%"
-  bool whole = false;          ///< ticks at whole numbers only (epochs)
+  std::optional<double> low = {};   ///< where the axis begins; from the data where it is absent
+  std::optional<double> high = {};  ///< where it ends
+  std::string unit = {};            ///< written after each tick: "%"
+  bool whole = false;               ///< ticks at whole numbers only (epochs)
 };
 
 struct Chart {
   std::string title;  ///< read aloud by screen readers, and drawn above the plot
-  Axis x;
-  Axis y;
+  Axis x = {};
+  Axis y = {};
   int width = 520;
   int height = 340;
   bool standalone = false;  ///< a file of its own: carries its style
