@@ -148,7 +148,7 @@ inline State read_state(const SafetensorsFile& file, const std::string& path, co
   constexpr std::string_view kParallel = "module.";  // of DataParallel, around everything
   const bool parallel =
       !file.tensors.empty() && std::all_of(file.tensors.begin(), file.tensors.end(),
-                                           [](const auto& e) { return e.name.starts_with(kParallel); });
+                                           [&](const auto& e) { return e.name.starts_with(kParallel); });
   State out{.tensors = {}, .mean = layout.mean, .deviation = layout.deviation};
   for (const auto& entry : file.tensors) {
     const std::string_view name = std::string_view(entry.name).substr(parallel ? kParallel.size() : 0);
