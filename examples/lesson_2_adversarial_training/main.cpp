@@ -54,7 +54,7 @@ int main(int argc, char** argv) {
 
     curves.push_back({.name = recipe.name});
     for (const double radius : {0.0, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15}) {
-      const pv::attack::Pgd pgd(pv::attack::linf(radius), {.steps = 20});
+      const pv::attack::Pgd pgd(pv::attack::linf(radius), {.steps = 10});
       const auto stands = pv::attack::run(pgd, model, test.first(500), {.seed = lesson.seed}).robust_correct;
       curves.back().points.push_back(point(radius, stands, 500));
     }
