@@ -5,11 +5,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <initializer_list>
 #include <set>
+#include <span>
 
 #include "autodiff/op_run.hpp"
+#include "core/thread_team.hpp"
+#include "pavise/core/hash.hpp"
 #include "pavise/core/parallel.hpp"
 
 namespace op_table {
@@ -257,6 +263,61 @@ std::string check_instruction_sets(const Case& c) {
 }
 
 template <class T>
+std::string check_team(const Case& c) {
+  constexpr int kRanks = 3;
+  const Setting setting{.images = first_images(37)};
+  const auto one = run<T>(c, setting);
+  std::vector<std::string> wrong(kRanks);
+  thread_team::run(kRanks, [&](pavise::Communicator& team) {
+    const auto first = static_cast<std::size_t>(16 * team.rank());
+    Setting part = setting;
+    part.shared = {.team = &team, .images_of_all = 37};
+    part.images.assign(setting.images.begin() + static_cast<std::ptrdiff_t>(first),
+                       setting.images.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(37, first + 16)));
+    const auto own = run<T>(c, part);
+    const auto slice = [&](const std::vector<std::vector<T>>& all) {
+      const auto from = all.begin() + static_cast<std::ptrdiff_t>(std::min(all.size(), first));
+      return std::vector<std::vector<T>>(from,
+                                         from + std::min<std::ptrdiff_t>(all.end() - from, std::ssize(part.images)));
+    };
+    Run<T> expected{.shape = one.shape, .value = slice(one.value), .gradient = own.gradient};
+    for (std::size_t k = 0; k < one.gradient.size(); ++k) {
+      if (k < c.inputs.size()) {
+        expected.gradient[k] = slice(one.gradient[k]);
+      } else if (team.last()) {  // it has the gradients of parameters
+        expected.gradient[k] = one.gradient[k];
+      }
+    }
+    if (const auto what = compare_runs(expected, own); !what.empty()) {
+      wrong[static_cast<std::size_t>(team.rank())] = concat("team: rank ", team.rank(), ": ", what, " differs");
+    }
+  });
+  for (const auto& what : wrong) {
+    if (!what.empty()) {
+      return what;
+    }
+  }
+  return {};
+}
+
+std::uint64_t bits(const Case& c) {
+  pavise::Hash hash;
+  for (const int lanes : {16, 1}) {
+    const auto r = run<float>(c, {.images = first_images(lanes == 16 ? 19 : 2), .lanes = lanes});
+    const auto add = [&](const std::vector<std::vector<float>>& all) {
+      for (const auto& values : all) {
+        hash.numbers(std::span<const float>(values));
+      }
+    };
+    add(r.value);
+    for (const auto& gradient : r.gradient) {
+      add(gradient);
+    }
+  }
+  return hash.value();
+}
+
+template <class T>
 std::string check_threads(const Case& c) {
   const int before = pavise::thread_count();
   const Setting setting{.images = first_images(37)};
@@ -285,26 +346,41 @@ std::string check_graph(const Case& c) {
   return compare_gradients("applied twice", once, 2, twice);
 }
 
-std::string check_all(const Case& c) {
-  const std::function<std::string()> checks[] = {
-      [&] { return check_forward<float>(c); },
-      [&] { return check_forward<double>(c); },
-      [&] { return check_gradient(c); },
-      [&] { return check_float_gradient(c); },
-      [&] { return check_graph(c); },
-      [&] { return check_lanes<float>(c); },
-      [&] { return check_lanes<double>(c); },
-      [&] { return check_instruction_sets<float>(c); },
-      [&] { return check_instruction_sets<double>(c); },
-      [&] { return check_threads<float>(c); },
-      [&] { return check_threads<double>(c); },
-  };
+std::string first_wrong(const Case& c, std::initializer_list<std::function<std::string()>> checks) {
   for (const auto& check : checks) {
     if (auto wrong = check(); !wrong.empty()) {
       return concat(c.name, ": ", wrong);
     }
   }
   return {};
+}
+
+std::string check_all(const Case& c) {
+  return first_wrong(c, {
+                            [&] { return check_forward<float>(c); },
+                            [&] { return check_forward<double>(c); },
+                            [&] { return check_gradient(c); },
+                            [&] { return check_float_gradient(c); },
+                            [&] { return check_graph(c); },
+                            [&] { return check_lanes<float>(c); },
+                            [&] { return check_lanes<double>(c); },
+                            [&] { return check_instruction_sets<float>(c); },
+                            [&] { return check_instruction_sets<double>(c); },
+                            [&] { return check_team<float>(c); },
+                            [&] { return check_team<double>(c); },
+                            [&] { return check_threads<float>(c); },
+                            [&] { return check_threads<double>(c); },
+                        });
+}
+
+std::string check_forward_and_bits(const Case& c) {
+  std::printf("bits %016llx %s\n", static_cast<unsigned long long>(bits(c)), c.name.c_str());
+  return first_wrong(c, {
+                            [&] { return check_forward<float>(c); },
+                            [&] { return check_forward<double>(c); },
+                            [&] { return check_lanes<float>(c); },
+                            [&] { return check_threads<float>(c); },
+                        });
 }
 
 void check_names(const std::vector<Case>& rows) {
@@ -317,7 +393,8 @@ void check_names(const std::vector<Case>& rows) {
 void check_rows(const std::vector<Case>& rows) {
   check_names(rows);
   for (const auto& row : rows) {
-    const std::string wrong = check_all(row);
+    const bool print = std::getenv("PAVISE_PRINT_BITS") != nullptr;
+    const std::string wrong = print ? check_forward_and_bits(row) : check_all(row);
     CHECK_MESSAGE(wrong.empty(), wrong);
   }
 }
@@ -328,6 +405,8 @@ template std::string check_lanes<float>(const Case&);
 template std::string check_lanes<double>(const Case&);
 template std::string check_instruction_sets<float>(const Case&);
 template std::string check_instruction_sets<double>(const Case&);
+template std::string check_team<float>(const Case&);
+template std::string check_team<double>(const Case&);
 template std::string check_threads<float>(const Case&);
 template std::string check_threads<double>(const Case&);
 

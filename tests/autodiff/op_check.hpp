@@ -3,6 +3,7 @@
 // test can also ask that a wrong operation is found out. Compiled once for all tests, in op_check.cpp.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -37,10 +38,22 @@ std::string check_instruction_sets(const Case& c);
 template <class T>
 std::string check_threads(const Case& c);
 
+/// Three processes with a group of images each: the bits of one process that has all of them.
+template <class T>
+std::string check_team(const Case& c);
+
+/// A hash of the bits of a row's values and gradients in float: the same on every processor.
+std::uint64_t bits(const Case& c);
+
+/// Prints the row's bits, and checks what PAVISE_PRINT_BITS leaves.
+std::string check_forward_and_bits(const Case& c);
+
 /// Everything. Stops at the first thing that is wrong.
 std::string check_all(const Case& c);
 
-/// CHECKs that each row passes everything, and that no two rows of this program have the same name.
+/// CHECKs that each row passes everything, and that no two rows of this program have the same name. With PAVISE_PRINT_BITS
+/// in the environment it prints each row's bits, for a comparison with another processor's, and checks values, lanes and
+/// threads alone: an emulator takes its time, and gradients with the same bits need no differences.
 void check_rows(const std::vector<Case>& rows);
 
 /// CHECKs the names of rows that are not run here: those of benchmarks.

@@ -27,9 +27,10 @@ struct Setting {
   int lanes = 16;
   bool differentiate = true;
   Nudge nudge = {};
-  bool behind_relu = false;  ///< inputs are ReLU's results...
-  bool fused = false;        ///< ...whose mask is left to whoever adds to their gradient
-  bool twice = false;        ///< the operation is applied twice to the same operands, and the results are added
+  bool behind_relu = false;        ///< inputs are ReLU's results...
+  bool fused = false;              ///< ...whose mask is left to whoever adds to their gradient
+  bool twice = false;              ///< the operation is applied twice to the same operands, and the results are added
+  pavise::SharedPass shared = {};  ///< the pass of which `images` are this process's
 };
 
 template <class T>
@@ -113,7 +114,7 @@ Run<T> run(const Case& c, const Setting& s) {
   Tape<T> tape;
   pavise::ParameterStore<T> store;
   const auto images = static_cast<std::int64_t>(s.images.size());
-  tape.begin(images, s.lanes, c.mode, s.lanes == 16 && s.differentiate);
+  tape.begin(images, s.lanes, c.mode, s.lanes == 16 && s.differentiate, s.shared);
   Operands<T> o{tape, {}, {}, {}, s.images};
   o.image.resize(static_cast<std::size_t>(tape.groups() * s.lanes), s.images.back());
   tape.set_key({.seed = 5, .iteration = 3, .images = o.image.data()});

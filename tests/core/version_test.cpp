@@ -4,11 +4,28 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <fstream>
 #include <string>
 
 TEST_CASE("version: the header's is that of the CMake project") {
   CHECK(std::string(pavise::kVersion) == PAVISE_PROJECT_VERSION);
   CHECK(std::string(pavise::kVersion).find_first_not_of("0123456789.") == std::string::npos);
+}
+
+TEST_CASE("version: the citation has it, and the changelog's newest entry") {
+  const auto line_of = [](const char* path, const std::string& start) {
+    std::ifstream file(path);
+    REQUIRE_MESSAGE(file, path << " is not in the working directory, the project's root");
+    for (std::string line; std::getline(file, line);) {
+      if (line.starts_with(start)) {
+        return line;
+      }
+    }
+    return std::string();
+  };
+  const std::string version(pavise::kVersion);
+  CHECK(line_of("CITATION.cff", "version:") == "version: " + version);
+  CHECK(line_of("CHANGELOG.md", "## [").starts_with("## [" + version + "] - "));
 }
 
 TEST_CASE("build: compiler, instruction set and threads of this program") {

@@ -19,4 +19,22 @@ includes=(-I "$root/include" -I "$root/kernels")
 for directory in /usr/include/eigen3 /usr/local/include/eigen3 /usr/include/stb /usr/local/include/stb; do
   if [ -d "$directory" ]; then includes+=(-isystem "$directory"); fi
 done
+
+# find_openmp COMPILER: `openmp` gets the options that turn OpenMP on, or none. Of LLVM's runtime Debian installs one version at a
+# time; it serves newer compilers too, with its header.
+find_openmp() {
+  local header library
+  printf '#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n' >"$scratch/openmp.cpp"
+  for header in "" /usr/lib/llvm-*/lib/clang/*/include/omp.h; do
+    openmp=(-fopenmp)
+    if [ -n "$header" ]; then
+      mkdir -p "$scratch/openmp"
+      cp "$header" "$scratch/openmp/" 2>/dev/null || continue
+      library=${header%/clang/*}
+      openmp+=(-isystem "$scratch/openmp" -L "$library")
+    fi
+    if "$1" "${openmp[@]}" "$scratch/openmp.cpp" -o "$scratch/openmp.out" 2>/dev/null && "$scratch/openmp.out"; then return; fi
+  done
+  openmp=()
+}
 cores() { nproc 2>/dev/null || echo 2; }

@@ -13,8 +13,8 @@ compile() {  # compile UNIT OUTPUT OPTIONS...
   "$compiler" -std=c++20 -Wall -Wextra -Werror "${includes[@]}" -I "$scratch" -DUNIT="$1" -DPAVISE_UNIT_NAME="\"$1\"" "${@:3}" \
     -c "$root/tests/packaging/two_units/unit.cpp" -o "$scratch/$1-$2.o"
 }
-openmp=()
-if echo 'int main() {}' | "$compiler" -fopenmp -x c++ - -o "$scratch/probe" 2>/dev/null; then openmp=(-fopenmp); fi
+find_openmp "$compiler"
+if [ ${#openmp[@]} -eq 0 ]; then echo "$compiler has no OpenMP here"; fi
 "$compiler" -std=c++20 -c "$root/tests/packaging/two_units/main.cpp" -o "$scratch/main.o"
 compile first O0 -O0 &
 compile second O0 -O0

@@ -261,7 +261,9 @@ Var<T> dlr_loss_targeted(Var<T> logits, const std::int32_t* labels, const std::i
 /// cross_entropy - log(1.0001 - max_{k != y} p_k), p = softmax(logits).
 template <class T>
 Var<T> boosted_cross_entropy(Var<T> logits, const std::int32_t* labels) {
-  return cross_entropy(logits, labels) - log(affine(max_other(softmax(logits), labels), T{-1}, static_cast<T>(1.0001)));
+  // The compiler may take the sides of an operator in any order, and gradients add up in the order of the nodes.
+  const Var<T> boost = log(affine(max_other(softmax(logits), labels), T{-1}, static_cast<T>(1.0001)));
+  return cross_entropy(logits, labels) - boost;
 }
 
 /// The predicted class of every lane of the pass: out[group*lanes + lane] = index of the largest logit; the lowest of

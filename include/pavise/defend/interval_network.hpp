@@ -94,7 +94,11 @@ class IntervalNetwork {
     Var<T> all;
     for (std::int64_t j = 0; j < classes; ++j) {
       Var<T> a = reshape(slice(s.rows, 0, j, j + 1), trace.back().low.shape());
-      Var<T> constant = b ? sum(s.one_hot * b) - reshape(slice(b, 0, j, j + 1), Shape{}) : Var<T>{};
+      Var<T> constant;
+      if (b) {
+        const Var<T> other = reshape(slice(b, 0, j, j + 1), Shape{});  // first, whatever the compiler prefers
+        constant = sum(s.one_hot * b) - other;
+      }
       const auto add_constant = [&](Var<T> term) { constant = constant ? constant + term : term; };
       for (std::size_t k = layers_.size() - 1; k-- > first_;) {
         const Layer& layer = layers_[k];
@@ -113,7 +117,8 @@ class IntervalNetwork {
         }
         a = reshape(a, trace[k].low.shape());
       }
-      add_constant(sum(a * middle) - sum(abs(a) * radius));
+      const Var<T> spread = sum(abs(a) * radius);
+      add_constant(sum(a * middle) - spread);
       const Var<T> margin = reshape(constant, Shape{1});
       all = all ? concat(all, margin, 0) : margin;
     }

@@ -19,7 +19,8 @@ namespace pavise::defend {
 template <class T>
 Var<T> mart_loss(Var<T> clean, Var<T> adversarial, const std::int32_t* labels, std::type_identity_t<T> beta) {
   const Var<T> doubt = affine(pick(softmax(clean), labels), T{-1}, static_cast<T>(1.0000001));
-  return boosted_cross_entropy(adversarial, labels) + scale(kl_divergence(clean, adversarial) * doubt, beta);
+  const Var<T> pull = scale(kl_divergence(clean, adversarial) * doubt, beta);  // first, whatever the compiler prefers
+  return boosted_cross_entropy(adversarial, labels) + pull;
 }
 
 struct MartOptions {

@@ -86,7 +86,9 @@ Var<T> consistency_loss(std::span<const Var<T>> draws, const std::int32_t* label
 template <class T>
 Var<T> stability_loss(Var<T> clean, Var<T> noisy, const std::int32_t* labels, std::type_identity_t<T> lambda,
                       std::type_identity_t<T> smoothing = 0) {
-  return cross_entropy(clean, labels, smoothing) - scale(sum(softmax(clean) * log_softmax(noisy)), lambda);
+  const Var<T> log_noisy = log_softmax(noisy);  // one after another, in one order whatever the compiler prefers
+  const Var<T> agreement = scale(sum(softmax(clean) * log_noisy), lambda);
+  return cross_entropy(clean, labels, smoothing) - agreement;
 }
 
 /// max(0, gamma - (Phi^-1(p_y) - Phi^-1(max_{k != y} p_k))) where y has the largest probability, else 0: by how much the

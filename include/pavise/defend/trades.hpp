@@ -79,7 +79,8 @@ class DivergenceAttack : public attack::Attack {
 template <class T>
 Var<T> trades_loss(Var<T> clean, Var<T> adversarial, const std::int32_t* labels, std::type_identity_t<T> beta,
                    std::type_identity_t<T> smoothing = 0) {
-  return cross_entropy(clean, labels, smoothing) + scale(kl_divergence(clean, adversarial), beta);
+  const Var<T> divergence = scale(kl_divergence(clean, adversarial), beta);  // first, whatever the compiler prefers
+  return cross_entropy(clean, labels, smoothing) + divergence;
 }
 
 struct TradesOptions {

@@ -105,7 +105,7 @@ inline std::string base64(std::string_view bytes) {
   return out;
 }
 
-/// `image` as a PNG in a data URI, for the src of an <img>.
+/// `image` as a PNG in a data URI, as HTML takes for the source of a picture.
 inline std::string png_data_uri(const Image& image) { return "data:image/png;base64," + base64(encode_png(image)); }
 
 /// `image` with every pixel repeated `factor` times each way (nearest neighbour). Throws ValueError where factor < 1.

@@ -20,7 +20,7 @@ inline constexpr int kGradientTaps = 2;
 
 template <class T, class V>
 [[gnu::always_inline]] inline V register_fma(V a, V b, V c) {
-  V r;
+  V r{};
   for (std::size_t i = 0; i < sizeof(V) / sizeof(T); ++i) {
     if constexpr (std::is_same_v<T, float>) {
       r[i] = __builtin_fmaf(a[i], b[i], c[i]);
@@ -33,7 +33,7 @@ template <class T, class V>
 
 template <class T, class V>
 [[gnu::always_inline]] inline V register_sqrt(V a) {
-  V r;
+  V r{};
   for (std::size_t i = 0; i < sizeof(V) / sizeof(T); ++i) {
     r[i] = static_cast<T>(__builtin_sqrt(static_cast<double>(a[i])));  // double then float rounds as sqrtf does
   }
