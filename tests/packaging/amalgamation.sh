@@ -8,7 +8,7 @@ compiler=$1
 need_compiler "$compiler"
 need_compiler python3
 mkdir "$scratch/include"
-python3 "$root/cmake/amalgamate.py" "$root" "$scratch/include/pavise.hpp"
+python3 "$root/tests/packaging/amalgamate.py" "$root" "$scratch/include/pavise.hpp"
 
 compile() {  # compile PROGRAM OPTIONS...
   "$compiler" -std=c++20 -O1 -Wall -Wextra -Werror "${@:2}" "$root/tests/packaging/amalgamation/main.cpp" -lz -o "$scratch/$1" \

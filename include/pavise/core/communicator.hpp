@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Processes that work together. What they exchange is bytes; who carries them is told by an implementation: pavise::mpi
-// (mpi/, -DPAVISE_MPI=ON) has that of MPI.
+// (kernels/pavise_mpi, -DPAVISE_MPI=ON) has that of MPI.
 #pragma once
 
 #include <algorithm>

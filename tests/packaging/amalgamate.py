@@ -66,7 +66,7 @@ def main(root, output):
             a.add(name)
     licence = (root / "LICENSE").read_text(encoding="utf-8").rstrip().splitlines()
     head = ["// SPDX-License-Identifier: MIT",
-            f"// Pavise {version}, the CPU library in one header, made by cmake/amalgamate.py. Needs zlib (-lz).", "//"]
+            f"// Pavise {version}, the CPU library in one header, made by tests/packaging/amalgamate.py. Needs zlib (-lz).", "//"]
     head += [("// " + line).rstrip() for line in licence] + ["#pragma once"]
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text("\n".join(head + a.lines) + "\n", encoding="utf-8")
