@@ -30,13 +30,13 @@ TEST_CASE("program: train, attack and report") {
   const std::string record = scratch / "runs/pgd.json";
   const Outcome attack =
       run("attack --model-file " + model + " --data drawn-digits --attack pgd --steps 5 --restarts 2 --eps 8/255 " +
-          "--count 100 --curve 0,0.1 --gallery 3 --quiet --json " + record);
+          "--count 100 --curve 0,0.1 --gallery 20 --quiet --json " + record);
   CHECK(attack.status == 0);
   INFO(attack.text);
   const auto json = nlohmann::json::parse(contents(record));
   CHECK(json["clean"]["total"] == 100);
   CHECK(json["robust"]["correct"].get<int>() <= json["clean"]["correct"].get<int>());
-  CHECK(json["sweep"]["images"].size() == 3);
+  CHECK(json["sweep"]["images"].size() == 20);
   CHECK(json["sweep"]["images"][2]["index"] == 2);  // the first of the test set, whatever became of them
   REQUIRE(json["sweep"]["steps"].size() == 2);
   CHECK(json["sweep"]["steps"][1]["epsilon"] == 0.1);
