@@ -38,14 +38,15 @@ def without_times(path):
 
 class Workload:
     def __init__(self, name, arguments, state, result, model=None, read=lambda path: path.read_bytes()):
-        self.name, self.arguments, self.state, self.result, self.model, self.read = name, arguments, state, result, model, read
+        self.name, self.arguments, self.model = name, arguments, model
+        self.state, self.result, self.read = state, result, read
 
 
 WORKLOADS = [
     Workload("training", f"{TRAIN} --epochs 2 --defense fgsm-rs --eps 0.05 --checkpoint-interval 1 --checkpoint run.checkpoint "
              "--out run.safetensors", "run.checkpoint", "run.safetensors"),
-    Workload("attack", "evaluate --data drawn-digits --eps 0.05 --count 24 --steps 10 --queries 100 --sign-images 8 --quiet --threads 1 "
-             "--model-file model.safetensors --state run.state --json run.json", "run.state", "run.json",
+    Workload("attack", "evaluate --data drawn-digits --eps 0.05 --count 24 --steps 10 --queries 100 --sign-images 8 --quiet "
+             "--threads 1 --model-file model.safetensors --state run.state --json run.json", "run.state", "run.json",
              f"{TRAIN} --epochs 1 --out model.safetensors", without_times),
     Workload("certification", "certify --data drawn-digits --sigma 0.25 --count 60 --n 2000 --radii 0.1,0.2 --quiet --threads 1 "
              "--model-file model.safetensors --out run.jsonl", "run.jsonl", "run.jsonl",
