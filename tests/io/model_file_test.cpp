@@ -145,7 +145,16 @@ TEST_CASE("a model file that does not fit is refused, naming file and tensor") {
                        "fc:linear(in=2147483648,out=3)}"),
           "tensor c.weight");
   // Few weights, and a pass that would take all memory.
-  refused(replaced("padding=1", "padding=3000"), "hold more than 33554432 values of one image");
+  const std::string layers =
+      "sequential{c:conv2d(in=1,out=2,kernel=1,padding=0);g:global_avg_pool;fc:linear(in=2,out=3)}";
+  io::save_model(path, nn::Model("wide", nn::make_net<float>(nn::parse_spec(layers)), Shape{1, 8, 8}, 1));
+  check_refused(
+      path, io::read_safetensors(path),
+      [&](File& f) {
+        std::string& text = f.metadata["pavise.architecture"];
+        text.replace(text.find("padding=0"), 9, "padding=3000");
+      },
+      "hold more than 33554432 values of one image");
 }
 
 TEST_CASE("a damaged model file is refused, or holds a model") {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Files in and out. Readers never believe a length that a file announces: memory grows with the bytes that are really
-// there, and what is packed unpacks to a stated multiple of them at most (unpacked_limit). Writers replace a file in one step or leave it as it was. POSIX and zlib alone.
+// there, and what is packed unpacks to a stated multiple of them at most (unpacked_limit). Writers replace a file in one
+// step or leave it as it was. POSIX and zlib alone.
 #pragma once
 
 #include <fcntl.h>
