@@ -20,21 +20,23 @@ for directory in /usr/include/eigen3 /usr/local/include/eigen3 /usr/include/stb 
   if [ -d "$directory" ]; then includes+=(-isystem "$directory"); fi
 done
 
-# find_openmp COMPILER: `openmp` gets the options that turn OpenMP on, or none. Of LLVM's runtime Debian installs one version at a
-# time; it serves newer compilers too, with its header.
+# find_openmp COMPILER: `openmp` gets the options that turn OpenMP on, or none, and `openmp_link` more of them for linking. Of
+# LLVM's runtime Debian installs one version at a time; it serves newer compilers too, with its header.
 find_openmp() {
-  local header library
+  local header
   printf '#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n' >"$scratch/openmp.cpp"
   for header in "" /usr/lib/llvm-*/lib/clang/*/include/omp.h; do
     openmp=(-fopenmp)
+    openmp_link=()
     if [ -n "$header" ]; then
       mkdir -p "$scratch/openmp"
       cp "$header" "$scratch/openmp/" 2>/dev/null || continue
-      library=${header%/clang/*}
-      openmp+=(-isystem "$scratch/openmp" -L "$library")
+      openmp+=(-isystem "$scratch/openmp")
+      openmp_link=(-L "${header%/clang/*}")
     fi
-    if "$1" "${openmp[@]}" "$scratch/openmp.cpp" -o "$scratch/openmp.out" 2>/dev/null && "$scratch/openmp.out"; then return; fi
+    if "$1" "${openmp[@]}" "${openmp_link[@]}" "$scratch/openmp.cpp" -o "$scratch/openmp.out" 2>/dev/null && "$scratch/openmp.out"; then return; fi
   done
   openmp=()
+  openmp_link=()
 }
 cores() { nproc 2>/dev/null || echo 2; }

@@ -25,7 +25,7 @@ wait $!
 
 for pair in "first-O0 second-O0" "second-O0 first-O0" "first-O2 second-native" "second-native first-O2" "first-O0 second-native"; do
   set -- $pair
-  "$compiler" "$scratch/main.o" "$scratch/$1.o" "$scratch/$2.o" -lz "${openmp[@]}" -o "$scratch/program"
+  "$compiler" "$scratch/main.o" "$scratch/$1.o" "$scratch/$2.o" -lz "${openmp[@]}" "${openmp_link[@]}" -o "$scratch/program"
   "$scratch/program" >"$scratch/output" || { echo "FAILED: $1 then $2: units disagree"; cat "$scratch/output"; exit 1; }
   echo "$1 then $2: $(cat "$scratch/output")"
 done

@@ -281,7 +281,7 @@ inline Result run(const Attack& attack, const Classifier& model, const Tensor<fl
       std::copy_n(images.row(i).begin(), images.row(i).size(), own.row(i - begin).begin());
       own_ids.push_back(ids != nullptr ? ids[i] : static_cast<std::uint32_t>(i));
     }
-    const auto part = [&](std::span<const std::int32_t> values) {
+    const auto part = [&, begin = begin, end = end](std::span<const std::int32_t> values) {
       return values.empty() ? values
                             : values.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
     };
