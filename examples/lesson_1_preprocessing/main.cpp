@@ -59,21 +59,22 @@ int main(int argc, char** argv) {
   std::vector<std::string> names;
   std::vector<pv::lesson::Row> rows;
   std::vector<pv::attack::Result> unaware, aware;
-  for (const auto& [name, filters] : defences) {
+  for (const auto& defence : defences) {
+    const auto& filters = defence.filters;
     const pv::attack::Classifier pipeline = pv::defend::Pipeline(filters, model);
     const std::int64_t draws = pipeline.declaration().random ? 10 : 1;
     unaware.push_back(pv::attack::run(made_without, pipeline, test, options));
     aware.push_back(pv::attack::run(apgd, pipeline.with_draws(draws), test, options));
     const std::int64_t counts[] = {aware.back().clean_correct, unaware.back().robust_correct,
                                    aware.back().robust_correct};
-    table.add_row({name, share(counts[0], n), share(counts[1], n), share(counts[2], n)});
-    names.push_back(name);
+    table.add_row({defence.name, share(counts[0], n), share(counts[1], n), share(counts[2], n)});
+    names.push_back(defence.name);
     for (std::size_t i = 0; i < 3; ++i) {
       series[i].points.push_back(point(0, counts[i], n));
     }
 
     // What the network sees of two images: as they are, attacked without the filter, attacked for it.
-    rows.push_back({name, {}});
+    rows.push_back({defence.name, {}});
     for (std::int64_t i = 0; i < 2; ++i) {
       const auto shown = [&](const std::string& what, const pv::Tensor<float>& images, std::int32_t answer) {
         const auto seen = filters.empty() ? images : pv::defend::filter_images(filters, images, lesson.seed);
