@@ -31,6 +31,7 @@ done
 
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 set_up "${pavise_packages[@]}" "$pavise_dataset"
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}  # threads that spin while they wait are slow beside other programs
 data=(--data fashion-mnist)
 if ! is_there "$pavise_dataset"; then
   say "Fashion-MNIST is not there; digits drawn by the program take its place."
