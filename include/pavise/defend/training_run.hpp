@@ -55,8 +55,9 @@ class TrainingRun : public Inspection {
       device_ = options.accelerate(model_, loader_.batch_size);
       require(strategy.runs_on_device(), strategy.name(), ": this training does not run on ", device_->device(),
               "; plain training and FGSM-RS or PGD training in linf and l2 do");
-      require(options.team == nullptr || options.team->size() == 1, "trainer: ", options.team->size(),
-              " processes and ", device_->device(), ", expected one of the two");
+      const auto processes = options.team != nullptr ? options.team->size() : 1;
+      require(processes == 1, "trainer: ", processes, " processes and ", device_->device(),
+              ", expected one of the two");
     }
     if (!options.checkpoint.empty()) {
       configuration_ = configuration(updates_);
