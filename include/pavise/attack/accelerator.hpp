@@ -20,10 +20,10 @@ struct Descent {
   bool random_start = true;
 };
 
-/// What the random numbers of a Descent are keyed by, besides image and restart.
-struct DescentSeed {
+/// What an attack's random numbers are keyed by, besides image and restart.
+struct Seed {
   std::uint64_t seed = 0;
-  std::uint32_t iteration = 0;
+  std::uint32_t iteration = 0;  ///< the training step, where an attack is part of training
 };
 
 class Accelerator {
@@ -39,8 +39,7 @@ class Accelerator {
   virtual std::int64_t capacity() const = 0;
   /// Perturbs a whole batch (capacity() images at most) into `adversarial`, laid out as clean.values(); every image gets
   /// the bits of the CPU's Pgd. `adversarial` null: the images stay on the device for `accumulate`. Thread-safe.
-  virtual void descend(const Descent& descent, const LaneBatch<float>& clean, const DescentSeed& seed,
-                       float* adversarial) = 0;
+  virtual void descend(const Descent& descent, const LaneBatch<float>& clean, const Seed& seed, float* adversarial) = 0;
   /// A training pass over the images of `batch` with the pixels at `pixels`, laid out as batch.values() (null: what the
   /// last `descend` left): adds the gradient of their mean cross-entropy to the gradients of the model's parameters.
   /// losses and predictions get a number for each image, in their order.

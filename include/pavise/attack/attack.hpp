@@ -21,12 +21,6 @@
 
 namespace pavise::attack {
 
-/// What an attack's random numbers are keyed by, besides image and restart.
-struct Seed {
-  std::uint64_t seed = 0;
-  std::uint32_t iteration = 0;  ///< the training step, where an attack is part of training
-};
-
 /// How many times images went through the network.
 struct Passes {
   std::atomic<std::int64_t> forward{0};
@@ -148,8 +142,9 @@ class Attack {
 
   /// Makes all attempts, in parallel. Here group by group, for attacks whose images all take the same steps.
   virtual void attempt(const Classifier& model, const Work& work, std::span<Attempt> attempts) const {
-    if (auto* device = model.accelerator(); device != nullptr && descent()) {
-      attempt_on(*device, *descent(), work, attempts);
+    const auto on_device = descent();
+    if (model.accelerator() != nullptr && on_device) {
+      attempt_on(*model.accelerator(), *on_device, work, attempts);
       return;
     }
     detail::for_packings(

@@ -201,8 +201,7 @@ inline void perturb_first(Step& step, const attack::Attack& attack, std::int64_t
     const auto descent = attack.descent();
     require(descent.has_value(), attack.name(), ": does not run on ", step.device->device());
     const bool all = count == clean.images();  // then they need not come back
-    step.device->descend(*descent, clean, {.seed = seed.seed, .iteration = seed.iteration},
-                         all ? nullptr : step.adversarial.data());
+    step.device->descend(*descent, clean, seed, all ? nullptr : step.adversarial.data());
     for (std::int64_t i = count; i < clean.images(); ++i) {
       for (std::int64_t e = 0; e < n; ++e) {
         const std::int64_t at = (i / kernels::kLanes * n + e) * kernels::kLanes + i % kernels::kLanes;

@@ -225,19 +225,11 @@ __global__ void __launch_bounds__(kStripWarps * 32) few_rows_kernel(Job job) {
   }
 }
 
-/// The register tiles that are compiled; kernels for 1, 2 and 4 tiles of rows in a block.
-struct TileShape {
-  int rows, points;
-  void (*kernel[3])(Job);
-  std::size_t shared[3];
-};
+/// The register tiles that are compiled.
 template <int Rows, int Points>
 constexpr TileShape tile_shape() {
-  return {
-      Rows,
-      Points,
-      {gather_gemm_kernel<Rows, Points, 1>, gather_gemm_kernel<Rows, Points, 2>, gather_gemm_kernel<Rows, Points, 4>},
-      {Shape<Rows, Points, 1>::kShared, Shape<Rows, Points, 2>::kShared, Shape<Rows, Points, 4>::kShared}};
+  return shape_of<Rows, Points>(gather_gemm_kernel<Rows, Points, 1>, gather_gemm_kernel<Rows, Points, 2>,
+                                gather_gemm_kernel<Rows, Points, 4>);
 }
 constexpr std::array kTileShapes = {tile_shape<16, 4>(), tile_shape<16, 2>(), tile_shape<8, 8>(), tile_shape<8, 4>(),
                                     tile_shape<8, 2>(),  tile_shape<4, 8>(),  tile_shape<4, 4>(), tile_shape<1, 8>()};
@@ -343,61 +335,14 @@ void pack_operator(Stream stream, Operator* op, const float* weight) {
          op->padded, op->taps, op->weight_row, op->weight_group, n);
 }
 
-int slots_for(const Operator& op, const TileShape& shape) {
-  const std::int64_t row_tiles = (op.rows + shape.rows - 1) / shape.rows;
-  return row_tiles >= 3 ? 4 : row_tiles == 2 ? 2 : 1;
-}
-
-/// An estimate of the time, in instructions of one scheduler: what a tile takes, and how evenly the tiles fill the
-/// machine, which holds four warps a scheduler. It decides speed alone.
-double cost(const Operator& op, const TileShape& shape, std::int64_t groups) {
-  const auto slots = static_cast<double>(slots_for(op, shape));
-  const double row_tiles = std::ceil(std::ceil(static_cast<double>(op.rows) / shape.rows) / slots) * slots;
+/// What a warp issues for a tile: a tap's multiply-adds, loads and copies.
+double issue_of(const Operator& op, const TileShape& shape) {
   const TileList& list = tiles_of(op, shape.points);
-  const double chunks = std::ceil(static_cast<double>(groups) / shape.points);
-  const double warps = std::max(1.0, list.count * chunks * row_tiles);
   const double taps = list.taps / std::max(1, list.count);  // of a tile, on average
-  const double copies = 2.0 * shape.points / slots + shape.rows / 16.0 + 4.0;
+  const double copies = 2.0 * shape.points / slots_for(op, shape) + shape.rows / 16.0 + 4.0;
   const double issue = shape.rows * shape.points + shape.points + shape.rows / 4.0 + copies;
-  const double schedulers = 4.0 * op.multiprocessors;
-  // Few warps wait for memory; many run in rounds of as many as there is room for.
-  const double each = std::ceil(warps / schedulers);
-  const double waves = each < 4 ? each * (2.0 - 0.25 * each) : 4 * std::ceil(warps / (4 * schedulers));
   // Tiles of 64 sums leave registers for fewer warps (measured: 57 % of the peak beside 60 %).
-  return taps * issue * waves * (shape.rows * shape.points > 32 ? 1.1 : 1.0);
-}
-
-void apply_with(Stream stream, const Operator* op, const TileShape& shape, const float* in, float* out,
-                const Epilogue<float>& e, std::int64_t groups) {
-  if (op->rows == 0 || groups == 0 || tiles_of(*op, shape.points).count == 0) {
-    return;
-  }
-  const TileList& list = tiles_of(*op, shape.points);
-  const int slots = slots_for(*op, shape);
-  const std::int64_t items = kWarps / slots * shape.points;
-  const Job job = job_of(*op, list, in, out, e, groups);
-  const std::int64_t row_tiles = (op->rows + shape.rows - 1) / shape.rows;
-  const dim3 blocks(static_cast<unsigned>((groups + items - 1) / items * job.tile_count),
-                    static_cast<unsigned>((row_tiles + slots - 1) / slots), static_cast<unsigned>(op->channel_groups));
-  const auto variant = static_cast<std::size_t>(slots / 2);
-  launch(stream, "apply_operator", shape.kernel[variant], blocks, kWarps * 32, shape.shared[variant], job);
-}
-
-void apply_operator(Stream stream, const Operator* op, const float* in, float* out, const Epilogue<float>& e,
-                    std::int64_t groups) {
-  if (apply_few_rows(stream, op, in, out, e, groups)) {
-    return;
-  }
-  const TileShape* best = nullptr;
-  double least = 0;
-  for (const TileShape& shape : kTileShapes) {
-    const double c = cost(*op, shape, groups);
-    if (best == nullptr || c < least) {
-      best = &shape;
-      least = c;
-    }
-  }
-  apply_with(stream, op, *best, in, out, e, groups);
+  return taps * issue * (shape.rows * shape.points > 32 ? 1.1 : 1.0);
 }
 
 }  // namespace
@@ -419,21 +364,17 @@ void fill_gather_gemm(Table& t) {
   t.make_operator = make_operator;
   t.destroy_operator = [](Operator* op) { delete op; };
   t.pack_operator = pack_operator;
-  t.apply_operator = apply_operator;
+  t.apply_operator = [](Stream stream, const Operator* op, const float* in, float* out, const Epilogue<float>& e,
+                        std::int64_t groups) {
+    if (!apply_few_rows(stream, op, in, out, e, groups)) {
+      apply_tile(stream, "apply_operator", *op, best_tile(*op, kTileShapes, groups, issue_of), in, out, e, groups);
+    }
+  };
   t.apply_operator_tiled = [](Stream stream, const Operator* op, const float* in, float* out, const Epilogue<float>& e,
                               std::int64_t groups, int rows, int points) {
-    for (const TileShape& shape : kTileShapes) {
-      if (shape.rows == rows && shape.points == points) {
-        apply_with(stream, op, shape, in, out, e, groups);
-        return;
-      }
-    }
-    throw ValueError(concat("cuda: no register tile of ", rows, "x", points));
+    apply_tile(stream, "apply_operator", *op, tile_of(kTileShapes, rows, points), in, out, e, groups);
   };
-  t.operator_tiles = [](int i) {
-    const auto n = static_cast<std::size_t>(i);
-    return n < kTileShapes.size() ? kTileShapes[n].rows * 100 + kTileShapes[n].points : 0;
-  };
+  t.operator_tiles = [](int i) { return tile_number(kTileShapes, i); };
 }
 
 }  // namespace pavise::kernels::cuda

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "pavise_kernels/cuda/runtime.cuh"
@@ -224,6 +225,84 @@ class Stager {
   int to_, tap_;
   int weight_to_, weight_tap_, weight_row_, piece_;
 };
+
+/// A kernel's register tile, compiled for 1, 2 and 4 tiles of rows in a block.
+struct TileShape {
+  int rows, points;
+  void (*kernel[3])(Job);
+  std::size_t shared[3];
+};
+template <int Rows, int Points>
+constexpr TileShape shape_of(void (*one)(Job), void (*two)(Job), void (*four)(Job)) {
+  return {Rows,
+          Points,
+          {one, two, four},
+          {Shape<Rows, Points, 1>::kShared, Shape<Rows, Points, 2>::kShared, Shape<Rows, Points, 4>::kShared}};
+}
+
+/// Tiles of rows in a block.
+inline int slots_for(const Operator& op, const TileShape& shape) {
+  const std::int64_t row_tiles = (op.rows + shape.rows - 1) / shape.rows;
+  return row_tiles >= 3 ? 4 : row_tiles == 2 ? 2 : 1;
+}
+
+/// The tile of `shapes` with the least time by an estimate, in instructions of one scheduler: what a warp issues for a
+/// tile (`issue_of`), and how evenly the warps fill the machine, which holds four a scheduler. It decides speed alone.
+template <class Shapes, class IssueOf>
+const TileShape& best_tile(const Operator& op, const Shapes& shapes, std::int64_t groups, const IssueOf& issue_of) {
+  const auto cost = [&](const TileShape& shape) {
+    const auto slots = static_cast<double>(slots_for(op, shape));
+    const double row_tiles = std::ceil(std::ceil(static_cast<double>(op.rows) / shape.rows) / slots) * slots;
+    const double chunks = std::ceil(static_cast<double>(groups) / shape.points);
+    const double warps = std::max(1.0, tiles_of(op, shape.points).count * chunks * row_tiles);
+    const double schedulers = 4.0 * op.multiprocessors;
+    // Few warps wait for memory; many run in rounds of as many as there is room for.
+    const double each = std::ceil(warps / schedulers);
+    return issue_of(op, shape) * (each < 4 ? each * (2.0 - 0.25 * each) : 4 * std::ceil(warps / (4 * schedulers)));
+  };
+  const TileShape* best = nullptr;
+  double least = 0;
+  for (const TileShape& shape : shapes) {
+    const double c = cost(shape);
+    if (best == nullptr || c < least) {
+      best = &shape;
+      least = c;
+    }
+  }
+  return *best;
+}
+
+/// The tile of that size; ValueError where it is not compiled.
+template <class Shapes>
+const TileShape& tile_of(const Shapes& shapes, int rows, int points) {
+  const auto found = std::find_if(shapes.begin(), shapes.end(),
+                                  [&](const TileShape& s) { return s.rows == rows && s.points == points; });
+  require(found != shapes.end(), "cuda: no register tile of ", rows, "x", points);
+  return *found;
+}
+
+/// Tile number i as rows * 100 + points; 0 behind the last.
+template <class Shapes>
+int tile_number(const Shapes& shapes, int i) {
+  const auto n = static_cast<std::size_t>(i);
+  return n < shapes.size() ? shapes[n].rows * 100 + shapes[n].points : 0;
+}
+
+inline void apply_tile(Stream stream, const char* name, const Operator& op, const TileShape& shape, const float* in,
+                       float* out, const Epilogue<float>& e, std::int64_t groups) {
+  const TileList& list = tiles_of(op, shape.points);
+  if (op.rows == 0 || groups == 0 || list.count == 0) {
+    return;
+  }
+  const int slots = slots_for(op, shape);
+  const std::int64_t items = kWarps / slots * shape.points;
+  const std::int64_t row_tiles = (op.rows + shape.rows - 1) / shape.rows;
+  const dim3 blocks(static_cast<unsigned>((groups + items - 1) / items * list.count),
+                    static_cast<unsigned>((row_tiles + slots - 1) / slots), static_cast<unsigned>(op.channel_groups));
+  const auto variant = static_cast<std::size_t>(slots / 2);
+  launch(stream, name, shape.kernel[variant], blocks, kWarps * 32, shape.shared[variant],
+         job_of(op, list, in, out, e, groups));
+}
 
 }  // namespace gather
 

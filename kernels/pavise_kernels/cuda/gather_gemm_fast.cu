@@ -141,56 +141,19 @@ __global__ void __launch_bounds__(kWarps * 32, 4) gather_gemm_fast_kernel(Job jo
   }
 }
 
-struct FastShape {
-  int rows, points;
-  void (*kernel[3])(Job);  ///< for 1, 2 and 4 tiles of rows in a block
-  std::size_t shared[3];
-};
 template <int Rows, int Points>
-constexpr FastShape fast_shape() {
-  return {Rows,
-          Points,
-          {gather_gemm_fast_kernel<Rows, Points, 1>, gather_gemm_fast_kernel<Rows, Points, 2>,
-           gather_gemm_fast_kernel<Rows, Points, 4>},
-          {Shape<Rows, Points, 1>::kShared, Shape<Rows, Points, 2>::kShared, Shape<Rows, Points, 4>::kShared}};
+constexpr TileShape fast_shape() {
+  return shape_of<Rows, Points>(gather_gemm_fast_kernel<Rows, Points, 1>, gather_gemm_fast_kernel<Rows, Points, 2>,
+                                gather_gemm_fast_kernel<Rows, Points, 4>);
 }
 constexpr std::array kFastShapes = {fast_shape<32, 2>(), fast_shape<16, 4>(), fast_shape<16, 2>(), fast_shape<16, 1>()};
 
-int slots_for(const Operator& op, const FastShape& shape) {
-  const std::int64_t row_tiles = (op.rows + shape.rows - 1) / shape.rows;
-  return row_tiles >= 3 ? 4 : row_tiles == 2 ? 2 : 1;
-}
-
-/// An estimate of the time, as in gather_gemm.cu: a warp's instructions for eight taps, and how evenly the warps fill the
-/// machine.
-double cost(const Operator& op, const FastShape& shape, std::int64_t groups) {
-  const auto slots = static_cast<double>(slots_for(op, shape));
-  const double row_tiles = std::ceil(std::ceil(static_cast<double>(op.rows) / shape.rows) / slots) * slots;
+/// What a warp issues for a tile, eight taps at a time.
+double fast_issue_of(const Operator& op, const TileShape& shape) {
   const TileList& list = tiles_of(op, shape.points);
-  const double chunks = std::ceil(static_cast<double>(groups) / shape.points);
-  const double warps = std::max(1.0, list.count * chunks * row_tiles);
   const double taps = std::ceil(list.taps / std::max(1, list.count) / 8);
   const double products = shape.rows / 16.0 * shape.points * 4;
-  const double issue = 2 * products + 8.0 * shape.points * 4 + shape.rows + 16.0 * shape.points / slots + 24;
-  const double each = std::ceil(warps / (4.0 * op.multiprocessors));
-  const double waves = each < 4 ? each * (2.0 - 0.25 * each) : 4 * std::ceil(each / 4);
-  return taps * issue * waves;
-}
-
-void apply_with(Stream stream, const Operator* op, const FastShape& shape, const float* in, float* out,
-                const Epilogue<float>& e, std::int64_t groups) {
-  const TileList& list = tiles_of(*op, shape.points);
-  if (op->rows == 0 || groups == 0 || list.count == 0) {
-    return;
-  }
-  const int slots = slots_for(*op, shape);
-  const std::int64_t items = kWarps / slots * shape.points;
-  const Job job = job_of(*op, list, in, out, e, groups);
-  const std::int64_t row_tiles = (op->rows + shape.rows - 1) / shape.rows;
-  const dim3 blocks(static_cast<unsigned>((groups + items - 1) / items * job.tile_count),
-                    static_cast<unsigned>((row_tiles + slots - 1) / slots), static_cast<unsigned>(op->channel_groups));
-  const auto variant = static_cast<std::size_t>(slots / 2);
-  launch(stream, "apply_operator_fast", shape.kernel[variant], blocks, kWarps * 32, shape.shared[variant], job);
+  return taps * (2 * products + 8.0 * shape.points * 4 + shape.rows + 16.0 * shape.points / slots_for(op, shape) + 24);
 }
 
 }  // namespace
@@ -198,34 +161,16 @@ void apply_with(Stream stream, const Operator* op, const FastShape& shape, const
 void fill_gather_gemm_fast(Table& t) {
   t.apply_operator_fast = [](Stream stream, const Operator* op, const float* in, float* out, const Epilogue<float>& e,
                              std::int64_t groups) {
-    if (apply_few_rows(stream, op, in, out, e, groups)) {  // it lives by memory
-      return;
+    if (!apply_few_rows(stream, op, in, out, e, groups)) {  // those live by memory
+      apply_tile(stream, "apply_operator_fast", *op, best_tile(*op, kFastShapes, groups, fast_issue_of), in, out, e,
+                 groups);
     }
-    const FastShape* best = nullptr;
-    double least = 0;
-    for (const FastShape& shape : kFastShapes) {
-      const double c = cost(*op, shape, groups);
-      if (best == nullptr || c < least) {
-        best = &shape;
-        least = c;
-      }
-    }
-    apply_with(stream, op, *best, in, out, e, groups);
   };
   t.apply_operator_fast_tiled = [](Stream stream, const Operator* op, const float* in, float* out,
                                    const Epilogue<float>& e, std::int64_t groups, int rows, int points) {
-    for (const FastShape& shape : kFastShapes) {
-      if (shape.rows == rows && shape.points == points) {
-        apply_with(stream, op, shape, in, out, e, groups);
-        return;
-      }
-    }
-    throw ValueError(concat("cuda: no fast tile of ", rows, "x", points));
+    apply_tile(stream, "apply_operator_fast", *op, tile_of(kFastShapes, rows, points), in, out, e, groups);
   };
-  t.fast_operator_tiles = [](int i) {
-    const auto n = static_cast<std::size_t>(i);
-    return n < kFastShapes.size() ? kFastShapes[n].rows * 100 + kFastShapes[n].points : 0;
-  };
+  t.fast_operator_tiles = [](int i) { return tile_number(kFastShapes, i); };
 }
 
 }  // namespace pavise::kernels::cuda
