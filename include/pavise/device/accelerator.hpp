@@ -79,7 +79,7 @@ class GpuAccelerator : public attack::Accelerator {
   std::string device() const override { return network_.stream().device().to_string(); }
   std::int64_t capacity() const override { return network_.capacity(); }
 
-  void descend(const attack::Descent& descent, const LaneBatch<float>& clean, const attack::DescentSeed& seed,
+  void descend(const attack::Descent& descent, const LaneBatch<float>& clean, const attack::Seed& seed,
                float* adversarial) override {
     require(descent.threat.norm != attack::Norm::l1, device(), ": a descent in l1, expected linf or l2");
     const std::lock_guard lock(mutex_);
@@ -168,15 +168,24 @@ class GpuAccelerator : public attack::Accelerator {
     net.stream().use();
     net.refresh();
   }
+  /// Where two networks share the arrays, a copy on one's stream must be done before the other's work.
+  void finish_uploads() const {
+    if (evaluation_ != nullptr) {
+      evaluation_->stream().finish();
+      network_.stream().finish();
+    }
+  }
   void put_images(const Network& net, const LaneBatch<float>& batch, const float* pixels,
                   const Array<float>& to) const {
     host_.upload(pixels, batch.groups() * batch.lanes() * batch.size());
+    finish_uploads();
     net.stream().kernels().change_lanes(net.stream().get(), host_.get(), batch.lanes(), to.get(), 32, batch.size(),
                                         batch.images());
   }
   void put_names(const Network& net, const LaneBatch<float>& batch) const {
     const auto put = [&](const void* from, const Array<std::uint32_t>& to) {
       words_.upload(static_cast<const std::uint32_t*>(from), batch.groups() * batch.lanes());
+      finish_uploads();
       net.stream().kernels().change_lanes(net.stream().get(), words_.get(), batch.lanes(), to.get(), 32, 1,
                                           batch.images());
     };
@@ -229,9 +238,9 @@ inline auto training(Device device, Arithmetic arithmetic = Arithmetic::exact) {
 /// The model on a device, as attacks and evaluations see it: the descents of FGSM, BIM and PGD in Linf and L2 run there
 /// from start to end; for every other attack the passes of all threads are collected and run there together. The model
 /// must outlive it.
-inline attack::Classifier classifier(const nn::Model& model, Device device, const Options& options = {}) {
-  const auto exchange = std::make_shared<Exchange>(
-      model, device, detail::choose_capacity(model, device, options.capacity), options.arithmetic);
+inline attack::Classifier classifier(const nn::Model& model, Device device, Options options = {}) {
+  options.capacity = detail::choose_capacity(model, device, options.capacity);
+  const auto exchange = std::make_shared<Exchange>(model, device, options.capacity, options.arithmetic);
   attack::Classifier out(
       model.name(), model.input_shape(), model.classes() - (model.net().declaration().rejection_output ? 1 : 0),
       [exchange](Var<float> x) { return exchange->apply(x); }, model.net().declaration());
