@@ -22,11 +22,10 @@
 namespace pv = pavise;
 namespace attack = pavise::attack;
 using attack::Norm;
+using attack_checks::kNorms;
 using attack_checks::LinearProblem;
 
 namespace {
-
-constexpr Norm kNorms[] = {Norm::linf, Norm::l2, Norm::l1};
 
 std::vector<attack::Apgd> all_losses(attack::Threat threat, std::int64_t steps) {
   return {attack::apgd_ce(threat, {.steps = steps}), attack::apgd_dlr(threat, {.steps = steps}),

@@ -27,6 +27,17 @@ namespace pv = pavise;
 namespace attack = pavise::attack;
 using attack::Norm;
 
+inline constexpr Norm kNorms[] = {Norm::linf, Norm::l2, Norm::l1};
+
+/// ||v||.
+inline double norm_of(Norm norm, const std::vector<double>& v) {
+  double sum = 0;
+  for (const double e : v) {
+    sum = norm == Norm::linf ? std::max(sum, std::abs(e)) : sum + (norm == Norm::l1 ? std::abs(e) : e * e);
+  }
+  return norm == Norm::l2 ? std::sqrt(sum) : sum;
+}
+
 /// Images (n, shape) with pixels uniform in (low, high).
 inline pv::Tensor<float> drawn_images(std::int64_t n, const pv::Shape& shape, std::uint64_t seed = 21, double low = 0,
                                       double high = 1) {

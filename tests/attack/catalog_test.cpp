@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "core/text_checks.hpp"
 #include "pavise/attack/run.hpp"
 #include "pavise/data/synthetic.hpp"
 #include "pavise/nn/models.hpp"
@@ -19,19 +20,10 @@ namespace pv = pavise;
 namespace attack = pavise::attack;
 using attack::Norm;
 using attack::Threat;
+using pavise_test::contains;
+using pavise_test::refusal;
 
 namespace {
-
-std::string refusal(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const pv::Error& error) {
-    return error.what();
-  }
-  return "nothing was refused";
-}
-
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 std::string value_of(const attack::Settings& settings, const std::string& name) {
   for (const auto& [key, value] : settings) {

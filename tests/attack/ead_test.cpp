@@ -64,11 +64,11 @@ double least_elastic_net(const LinearProblem& problem, std::int64_t i, std::int3
 }
 
 /// The attack in double on a linear problem, one image: what the rule made of the closest image, and passes.
-struct Outcome {
+struct Written {
   double closest = std::numeric_limits<double>::infinity();
   std::int64_t judged = 0;
 };
-Outcome ead(const LinearProblem& problem, std::int64_t image, const EadOptions& options, double low, double high) {
+Written ead(const LinearProblem& problem, std::int64_t image, const EadOptions& options, double low, double high) {
   const auto clean = problem.images.row(image);
   const std::size_t n = clean.size();
   // The smallest of the label's leads, and the class that it is over.
@@ -85,7 +85,7 @@ Outcome ead(const LinearProblem& problem, std::int64_t image, const EadOptions& 
   double constant = options.initial_constant;
   double below = 0;
   double above = std::numeric_limits<double>::infinity();
-  Outcome out;
+  Written out;
   for (std::int64_t round = 0; round < options.search_steps; ++round) {
     std::vector<double> x(clean.begin(), clean.end());
     std::vector<double> y = x;
@@ -152,7 +152,7 @@ TEST_CASE("ead: the algorithm in double, what it finds and its passes") {
         std::int64_t same = 0;
         for (std::int64_t i = 0; i < problem.size(); ++i) {
           const auto at = static_cast<std::size_t>(i);
-          const Outcome expected = ead(problem, i, options, 0.0, 1.0);
+          const Written expected = ead(problem, i, options, 0.0, 1.0);
           // Two passes that judge, and no gradient at the point where the last descent ends.
           CHECK(result.forward[at] == (accelerated ? 2 * expected.judged - 1 : expected.judged) + 2);
           CHECK(result.backward[at] == expected.judged - (accelerated ? 1 : 0));

@@ -19,11 +19,10 @@
 namespace pv = pavise;
 namespace attack = pavise::attack;
 using attack::Norm;
+using attack_checks::kNorms;
 using attack_checks::LinearProblem;
 
 namespace {
-
-constexpr Norm kNorms[] = {Norm::linf, Norm::l2, Norm::l1};
 
 /// The worst relative error of the distances that an attack finds, against the exact ones.
 double worst_error(const attack::Attack& fab, const LinearProblem& problem, const attack::RunOptions& options = {}) {

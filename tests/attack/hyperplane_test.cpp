@@ -11,15 +11,16 @@
 #include <numeric>
 #include <vector>
 
+#include "attack/attack_checks.hpp"
 #include "pavise/core/philox.hpp"
 
 namespace pv = pavise;
 namespace attack = pavise::attack;
 using attack::Norm;
+using attack_checks::kNorms;
+using attack_checks::norm_of;
 
 namespace {
-
-constexpr Norm kNorms[] = {Norm::linf, Norm::l2, Norm::l1};
 
 /// The least norm of moves t, 0 <= t_e <= room_e, with sum slope_e t_e = gain, by sorting. Infinite where none is left.
 double least_move(Norm norm, const std::vector<double>& slope, const std::vector<double>& room, double gain) {
@@ -53,14 +54,6 @@ double least_move(Norm norm, const std::vector<double>& slope, const std::vector
     left -= slope[e] * room[e];
   }
   return std::numeric_limits<double>::infinity();
-}
-
-double norm_of(Norm norm, const std::vector<double>& v) {
-  double sum = 0;
-  for (const double e : v) {
-    sum = norm == Norm::linf ? std::max(sum, std::abs(e)) : sum + (norm == Norm::l1 ? std::abs(e) : e * e);
-  }
-  return norm == Norm::l2 ? std::sqrt(sum) : sum;
 }
 
 struct Found {

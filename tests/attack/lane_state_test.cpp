@@ -19,33 +19,33 @@ namespace pv = pavise;
 
 namespace {
 
-constexpr std::int64_t kSize = 37;
+constexpr std::int64_t kElements = 37;
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-using Array = std::vector<float>;  // [kSize][16]
+using Array = std::vector<float>;  // [kElements][16]
 
 Array drawn(std::uint32_t name, double low = -2, double high = 2) {
-  return attack_checks::drawn<float>(kSize * 16, name, low, high);
+  return attack_checks::drawn<float>(kElements * 16, name, low, high);
 }
 std::size_t place(std::int64_t e, std::size_t lane) { return static_cast<std::size_t>(e) * 16 + lane; }
 double at(const Array& a, std::int64_t e, std::size_t lane) { return static_cast<double>(a[place(e, lane)]); }
 
 /// One image of sixteen by itself, with the room that a pass with one lane needs.
 Array lane_of(const Array& a, std::size_t lane) {
-  Array out(static_cast<std::size_t>(kSize) + 16);
-  for (std::int64_t e = 0; e < kSize; ++e) {
+  Array out(static_cast<std::size_t>(kElements) + 16);
+  for (std::int64_t e = 0; e < kElements; ++e) {
     out[static_cast<std::size_t>(e)] = a[place(e, lane)];
   }
   return out;
 }
 
-/// `make(isa, out, lanes, lane)` writes [kSize][lanes]: what sixteen lanes give, after each lane by itself and every
+/// `make(isa, out, lanes, lane)` writes [kElements][lanes]: what sixteen lanes give, after each lane by itself and every
 /// instruction set have been found to give the same bits.
 template <class Make>
 Array all_ways(const Make& make) {
   const attack_checks::RestoreSettings restore;
-  Array wide(static_cast<std::size_t>(kSize * 16));
+  Array wide(static_cast<std::size_t>(kElements * 16));
   pv::kernels::run_light([&](auto isa) { make(isa, wide.data(), 16, std::size_t{0}); });
   for (const auto isa : {pv::kernels::Isa::avx2, pv::kernels::Isa::portable}) {
     pv::kernels::set_isa(isa);
@@ -53,10 +53,10 @@ Array all_ways(const Make& make) {
     pv::kernels::run_light([&](auto tag) { make(tag, other.data(), 16, std::size_t{0}); });
     CHECK(std::memcmp(wide.data(), other.data(), wide.size() * sizeof(float)) == 0);
     for (std::size_t lane = 0; lane < 16; ++lane) {
-      Array alone(static_cast<std::size_t>(kSize) + 16);
+      Array alone(static_cast<std::size_t>(kElements) + 16);
       pv::kernels::run_light([&](auto tag) { make(tag, alone.data(), 1, lane); });
       const Array expected = lane_of(wide, lane);
-      CHECK(std::memcmp(alone.data(), expected.data(), sizeof(float) * static_cast<std::size_t>(kSize)) == 0);
+      CHECK(std::memcmp(alone.data(), expected.data(), sizeof(float) * static_cast<std::size_t>(kElements)) == 0);
     }
   }
   return wide;
@@ -96,10 +96,10 @@ TEST_CASE("lane state: sums of multiples") {
       alignas(64) const auto sx = fa.from(lane);
       alignas(64) const auto sy = fb.from(lane);
       alignas(64) const auto sz = fc.from(lane);
-      lane_combine<float>(isa, out, kSize, lanes, x.data(), sx.data(), y.data(), sy.data(), three ? z.data() : nullptr,
-                          three ? sz.data() : nullptr);
+      lane_combine<float>(isa, out, kElements, lanes, x.data(), sx.data(), y.data(), sy.data(),
+                          three ? z.data() : nullptr, three ? sz.data() : nullptr);
     });
-    for (std::int64_t e = 0; e < kSize; ++e) {
+    for (std::int64_t e = 0; e < kElements; ++e) {
       for (std::size_t l = 0; l < 16; ++l) {
         const double want = static_cast<double>(fa.value[l]) * at(a, e, l) +
                             static_cast<double>(fb.value[l]) * at(b, e, l) +
@@ -117,11 +117,11 @@ TEST_CASE("lane state: lanes that are chosen, and numbers that are finite") {
   const Array got = all_ways([&](auto isa, float* out, int lanes, std::size_t lane) {
     const Array x = part(a, lanes, lane);
     const Array y = part(b, lanes, lane);
-    std::copy_n(x.begin(), kSize * lanes, out);
+    std::copy_n(x.begin(), kElements * lanes, out);
     alignas(64) const auto c = chosen.from(lane);
-    lane_select<float>(isa, out, y.data(), kSize, lanes, c.data());
+    lane_select<float>(isa, out, y.data(), kElements, lanes, c.data());
   });
-  for (std::int64_t e = 0; e < kSize; ++e) {
+  for (std::int64_t e = 0; e < kElements; ++e) {
     for (std::size_t l = 0; l < 16; ++l) {
       CHECK(got[place(e, l)] == (chosen.value[l] > 0 ? b : a)[place(e, l)]);
     }
@@ -132,7 +132,7 @@ TEST_CASE("lane state: lanes that are chosen, and numbers that are finite") {
   a[place(7, 7)] = std::numeric_limits<float>::max();
   const Array finite = all_ways([&](auto isa, float* out, int lanes, std::size_t lane) {
     const Array x = part(a, lanes, lane);
-    lane_finite<float>(isa, out, x.data(), kSize, lanes);
+    lane_finite<float>(isa, out, x.data(), kElements, lanes);
   });
   for (std::size_t i = 0; i < a.size(); ++i) {
     CHECK(finite[i] == (std::isfinite(a[i]) ? a[i] : 0.0f));
@@ -147,13 +147,13 @@ TEST_CASE("lane state: products and norms") {
       const Array x = part(a, lanes, lane);
       const Array y = part(b, lanes, lane);
       alignas(64) std::array<float, 16> sums{};
-      what == 3 ? lane_dot<float>(isa, x.data(), y.data(), kSize, lanes, sums.data())
-                : lane_norm<float>(isa, x.data(), kSize, lanes, what, sums.data());
+      what == 3 ? lane_dot<float>(isa, x.data(), y.data(), kElements, lanes, sums.data())
+                : lane_norm<float>(isa, x.data(), kElements, lanes, what, sums.data());
       std::copy_n(sums.begin(), lanes, out);
     });
     for (std::size_t l = 0; l < 16; ++l) {
       double sum = 0;
-      for (std::int64_t e = 0; e < kSize; ++e) {
+      for (std::int64_t e = 0; e < kElements; ++e) {
         const double v = at(a, e, l);
         sum = what == 0 ? std::max(sum, std::abs(v))
                         : sum + (what == 1 ? std::abs(v) : v * (what == 2 ? v : at(b, e, l)));
@@ -165,7 +165,7 @@ TEST_CASE("lane state: products and norms") {
 
 TEST_CASE("lane state: directions of gradients of any size, and of none") {
   Array g = drawn(1);
-  for (std::int64_t e = 0; e < kSize; ++e) {
+  for (std::int64_t e = 0; e < kElements; ++e) {
     g[place(e, 2)] *= 1e-30f;
     g[place(e, 3)] *= 1e30f;
     g[place(e, 4)] = 0.0f;
@@ -175,16 +175,16 @@ TEST_CASE("lane state: directions of gradients of any size, and of none") {
   for (const int norm : {0, 1, 2}) {
     const Array got = all_ways([&](auto isa, float* out, int lanes, std::size_t lane) {
       const Array x = part(g, lanes, lane);
-      lane_direction<float>(isa, out, x.data(), kSize, lanes, norm);
+      lane_direction<float>(isa, out, x.data(), kElements, lanes, norm);
     });
     for (std::size_t l = 0; l < 16; ++l) {
       double length = 0;
-      for (std::int64_t e = 0; e < kSize; ++e) {
+      for (std::int64_t e = 0; e < kElements; ++e) {
         const double v = at(g, e, l);
         length += norm == 1 ? std::abs(v) : v * v;
       }
       length = norm == 0 ? 1.0 : norm == 1 ? length : std::sqrt(length);
-      for (std::int64_t e = 0; e < kSize; ++e) {
+      for (std::int64_t e = 0; e < kElements; ++e) {
         const double v = at(g, e, l);
         if (l < 4 || l > 6) {
           const double want = norm == 0 ? (v > 0 ? 1.0 : v < 0 ? -1.0 : 0.0) : v / length;
@@ -205,17 +205,17 @@ TEST_CASE("lane state: projections on balls of radii of their own") {
     const Array got = all_ways([&](auto isa, float* out, int lanes, std::size_t lane) {
       const Array from = part(x, lanes, lane);
       const Array c = part(center, lanes, lane);
-      std::copy_n(from.begin(), kSize * lanes, out);
+      std::copy_n(from.begin(), kElements * lanes, out);
       alignas(64) const auto r = radius.from(lane);
-      lane_project<float>(isa, out, c.data(), kSize, lanes, norm, r.data(), 0.0f, 1.0f);
+      lane_project<float>(isa, out, c.data(), kElements, lanes, norm, r.data(), 0.0f, 1.0f);
     });
     for (std::size_t l = 0; l < 16; ++l) {
       const auto r = static_cast<double>(radius.value[l]);
       double length = 0;
-      for (std::int64_t e = 0; e < kSize; ++e) {
+      for (std::int64_t e = 0; e < kElements; ++e) {
         length += std::pow(at(x, e, l) - at(center, e, l), 2);
       }
-      for (std::int64_t e = 0; e < kSize; ++e) {
+      for (std::int64_t e = 0; e < kElements; ++e) {
         const double d = at(x, e, l) - at(center, e, l);
         const double moved = norm == 0 ? std::clamp(d, -r, r) : d * std::min(1.0, r / std::sqrt(length));
         CHECK(std::abs(at(got, e, l) - std::clamp(at(center, e, l) + moved, 0.0, 1.0)) < 1e-6);

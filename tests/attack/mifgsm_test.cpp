@@ -23,7 +23,7 @@ using attack_checks::norm_of;
 
 namespace {
 
-constexpr Norm kNorms[] = {Norm::linf, Norm::l2};
+constexpr Norm kSteps[] = {Norm::linf, Norm::l2};  // the norms of the steps that it has
 
 /// Algorithm 1 of Dong et al. (2018), in double: the points that it visits, the last one included.
 std::vector<Doubles> written_out(const attack_checks::Objective& f, const attack::Threat& threat, const Doubles& clean,
@@ -59,7 +59,7 @@ std::vector<Doubles> written_out(const attack_checks::Objective& f, const attack
 }  // namespace
 
 TEST_CASE("mifgsm: step by step the published algorithm, in Linf and L2") {
-  for (const Norm norm : kNorms) {
+  for (const Norm norm : kSteps) {
     for (const double decay : {0.0, 0.6, 1.0}) {
       for (const std::uint64_t seed : {1, 2, 3}) {
         for (const bool targeted : {false, true}) {
@@ -96,7 +96,7 @@ TEST_CASE("mifgsm: two linear classes fall at their exact distance, and never wi
   const attack::Mifgsm defaults(attack::linf(0.2));
   CHECK(defaults.options().steps == 10);
   CHECK(defaults.options().step_size == doctest::Approx(0.02));
-  for (const Norm norm : kNorms) {
+  for (const Norm norm : kSteps) {
     for (std::int64_t i = 0; i < problem.size(); ++i) {
       const double exact = problem.distance(norm, i, -20.0, 20.0);
       pv::Tensor<float> image(pv::Shape{1, 1, 3, 5});
@@ -119,7 +119,7 @@ TEST_CASE("mifgsm: targets, the early end and passes") {
   for (const std::int32_t label : labels) {
     targets.push_back((label + 2) % model.classes());
   }
-  for (const Norm norm : kNorms) {
+  for (const Norm norm : kSteps) {
     const attack::Threat threat(norm, norm == Norm::linf ? 2.0 : 8.0, -20.0, 20.0);
     const auto reached = attack::run(attack::Mifgsm(threat, {.targeted = true}), model, images, targets);
     CHECK(attack_checks::predictions(model, reached.adversarial) == targets);

@@ -96,13 +96,9 @@ inline Objective quadratic(std::int64_t n, std::uint64_t seed) {
 }
 
 /// ||a - b||.
-inline double norm_of(Norm norm, const Doubles& a, const Doubles& b) {
-  double sum = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    const double d = std::abs(a[i] - b[i]);
-    sum = norm == Norm::linf ? std::max(sum, d) : norm == Norm::l1 ? sum + d : sum + d * d;
-  }
-  return norm == Norm::l2 ? std::sqrt(sum) : sum;
+inline double norm_of(Norm norm, Doubles a, const Doubles& b) {
+  std::transform(a.begin(), a.end(), b.begin(), a.begin(), std::minus<>());
+  return norm_of(norm, a);
 }
 
 }  // namespace attack_checks

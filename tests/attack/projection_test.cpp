@@ -9,12 +9,14 @@
 #include <string>
 #include <vector>
 
+#include "attack/attack_checks.hpp"
 #include "pavise/attack/run.hpp"
 #include "pavise/attack/threat.hpp"
 #include "pavise/core/philox.hpp"
 #include "pavise/core/tensor.hpp"
 
 namespace pv = pavise;
+using attack_checks::norm_of;
 using pv::attack::Norm;
 using pv::attack::Threat;
 
@@ -27,14 +29,6 @@ double draw(std::uint32_t which, std::int64_t lane, std::int64_t e, double low, 
       .seed = 7, .purpose = pv::Purpose::test, .image = static_cast<std::uint32_t>(lane), .iteration = which};
   return low + (high - low) *
                    (static_cast<double>(pv::random_block(key, static_cast<std::uint32_t>(e))[0] >> 8) + 0.5) * 0x1p-24;
-}
-
-double norm_of(Norm norm, const Doubles& d) {
-  double sum = 0;
-  for (const double v : d) {
-    sum = norm == Norm::linf ? std::max(sum, std::abs(v)) : norm == Norm::l1 ? sum + std::abs(v) : sum + v * v;
-  }
-  return norm == Norm::l2 ? std::sqrt(sum) : sum;
 }
 
 /// The point of the ball and the box [0,1] that projection is to give for center c moved by d. Linf and L2: the nearest

@@ -20,7 +20,7 @@ using Images = std::vector<std::vector<double>>;
 
 /// Reduces axes of (2,3,5) for which `gone` is set, with a plain function of the elements.
 template <class F>
-std::vector<double> reference(const std::vector<double>& x, const bool (&gone)[3], const F& f) {
+std::vector<double> reduce_reference(const std::vector<double>& x, const bool (&gone)[3], const F& f) {
   std::vector<std::vector<double>> parts;
   const std::size_t extent[3] = {2, 3, 5};
   for (std::size_t e = 0; e < x.size(); ++e) {
@@ -54,23 +54,23 @@ void reduction_check(pv::Axes axes, const bool (&gone)[3]) {
   const auto max = [=](auto& x) { return pv::max(x[0], axes); };
   const auto min = [=](auto& x) { return pv::min(x[0], axes, true); };
   check::forward_check<float>(
-      sum, {shape}, [&](Images& x) { return reference(x[0], gone, sum_of); }, 1e-6);
+      sum, {shape}, [&](Images& x) { return reduce_reference(x[0], gone, sum_of); }, 1e-6);
   check::forward_check<double>(
       mean, {shape},
       [&](Images& x) {
-        return reference(x[0], gone, [](const auto& v) { return sum_of(v) / static_cast<double>(v.size()); });
+        return reduce_reference(x[0], gone, [](const auto& v) { return sum_of(v) / static_cast<double>(v.size()); });
       },
       1e-14);
   check::forward_check<float>(
       max, {shape},
       [&](Images& x) {
-        return reference(x[0], gone, [](const auto& v) { return *std::max_element(v.begin(), v.end()); });
+        return reduce_reference(x[0], gone, [](const auto& v) { return *std::max_element(v.begin(), v.end()); });
       },
       0);
   check::forward_check<float>(
       min, {shape},
       [&](Images& x) {
-        return reference(x[0], gone, [](const auto& v) { return *std::min_element(v.begin(), v.end()); });
+        return reduce_reference(x[0], gone, [](const auto& v) { return *std::min_element(v.begin(), v.end()); });
       },
       0);
   const auto all = [=](auto& x) {

@@ -14,7 +14,7 @@ namespace {
 
 using Images = std::vector<std::vector<double>>;
 
-std::vector<double> reference(const std::vector<double>& x, std::size_t classes, double temperature, bool log) {
+std::vector<double> softmax_reference(const std::vector<double>& x, std::size_t classes, double temperature, bool log) {
   const std::size_t inner = x.size() / classes;
   std::vector<double> y(x.size());
   for (std::size_t p = 0; p < inner; ++p) {
@@ -39,9 +39,9 @@ TEST_CASE("softmax and log_softmax: value, gradient, bits") {
       const auto f = [=](auto& x) { return pv::softmax(x[0], temperature); };
       const auto log_f = [=](auto& x) { return pv::log_softmax(x[0], temperature); };
       check::forward_check<float>(
-          f, {shape}, [=](Images& x) { return reference(x[0], classes, temperature, false); }, 1e-6);
+          f, {shape}, [=](Images& x) { return softmax_reference(x[0], classes, temperature, false); }, 1e-6);
       check::forward_check<double>(
-          log_f, {shape}, [=](Images& x) { return reference(x[0], classes, temperature, true); }, 1e-14);
+          log_f, {shape}, [=](Images& x) { return softmax_reference(x[0], classes, temperature, true); }, 1e-14);
       check::same_bits(f, {shape});
       check::same_bits(log_f, {shape});
       if (classes > 1) {

@@ -17,6 +17,7 @@ namespace {
 
 namespace pc = pavise::certify;
 using nlohmann::ordered_json;
+using pavise_test::named;
 using pavise_test::Scratch;
 
 struct Run {
@@ -46,17 +47,6 @@ std::string contents(const std::string& path) {
 }
 
 void write(const std::string& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
-
-/// The field that a check names, or "".
-template <class Check>
-std::string named(const Check& check) {
-  try {
-    check();
-  } catch (const pc::CertificateError& e) {
-    return e.field;
-  }
-  return "";
-}
 
 TEST_CASE("certificates: there and back, and what they claim is recomputed") {
   const Run run;

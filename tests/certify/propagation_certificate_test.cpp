@@ -16,9 +16,10 @@ namespace {
 
 namespace pc = pavise::certify;
 using nlohmann::ordered_json;
+using pavise_test::named;
 using pc::PropagationCertificate;
 
-struct Run {
+struct VerifiedRun {
   pavise::data::Dataset images = pavise_test::tiny_images(8, 3, 3);
   pavise::nn::Model model = pavise_test::linear_model(3, {1, -1, 0.5f, -1, 1, 0}, {0, 0});
   pc::Network network{model};
@@ -34,18 +35,8 @@ struct Run {
   }
 };
 
-template <class Check>
-std::string named(const Check& check) {
-  try {
-    check();
-  } catch (const pc::CertificateError& e) {
-    return e.field;
-  }
-  return "";
-}
-
 /// Another value of the same type.
-ordered_json changed(const std::string& name, const ordered_json& value) {
+ordered_json another(const std::string& name, const ordered_json& value) {
   if (name == "method") return "ibp";
   if (name == "norm") return "l2";
   if (value.is_boolean()) return !value.get<bool>();
@@ -65,7 +56,7 @@ ordered_json changed(const std::string& name, const ordered_json& value) {
 }
 
 TEST_CASE("bounds certificates: there and back; a change of any field is found, and named") {
-  Run run;
+  VerifiedRun run;
   run.options.search = 0;
   const auto all = run.certificates();
   bool negative = false;
@@ -85,7 +76,7 @@ TEST_CASE("bounds certificates: there and back; a change of any field is found, 
   for (const auto& [name, value] : json.items()) {
     CAPTURE(fields);
     auto edited = json;
-    edited[name] = changed(name, value);
+    edited[name] = another(name, value);
     CHECK(named([&] { pc::parse_line<PropagationCertificate>(edited.dump()); }) == name);
     edited = json;
     edited.erase(name);
@@ -99,7 +90,7 @@ TEST_CASE("bounds certificates: there and back; a change of any field is found, 
 }
 
 TEST_CASE("bounds certificates: who makes the digest anew is found out by computing again") {
-  const Run run;
+  const VerifiedRun run;
   const auto all = run.certificates();
   pc::verify_again(all, run.network, run.hash, run.images);
   std::size_t some = 0;
@@ -139,7 +130,7 @@ TEST_CASE("bounds certificates: who makes the digest anew is found out by comput
 }
 
 TEST_CASE("bounds certificates: files go on where they were, and are not those of smoothing") {
-  const Run run;
+  const VerifiedRun run;
   const pavise_test::Scratch scratch;
   const auto all = run.certificates();
   const std::string path = scratch / "bounds.jsonl";
@@ -160,7 +151,7 @@ TEST_CASE("bounds certificates: files go on where they were, and are not those o
   CHECK(pc::file_kind(path) == PropagationCertificate::kKind);
   CHECK(named([&] { pc::read_certificates(path); }) == "kind");
   CHECK_THROWS_AS(pc::CertificateWriter(path, {}), pavise::ValueError);
-  Run other;
+  VerifiedRun other;
   other.options.threat.epsilon = 0.25;
   CHECK_THROWS_AS(Writer(path, other.certificates()), pavise::ValueError);
 }

@@ -9,6 +9,7 @@
 
 #include "pavise/attack/classifier.hpp"
 #include "pavise/autodiff/tape.hpp"
+#include "pavise/certify/certificate_fields.hpp"
 #include "pavise/core/philox.hpp"
 #include "pavise/data/dataset.hpp"
 
@@ -68,5 +69,16 @@ struct Plane {
     return static_cast<float>(sum);
   }
 };
+
+/// The field that a check names, or "".
+template <class Check>
+std::string named(const Check& check) {
+  try {
+    check();
+  } catch (const pavise::certify::CertificateError& e) {
+    return e.field;
+  }
+  return "";
+}
 
 }  // namespace pavise_test

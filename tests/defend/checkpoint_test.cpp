@@ -20,31 +20,17 @@
 #include <vector>
 
 #include "defend/small.hpp"
+#include "io/scratch.hpp"
 #include "pavise/defend/defend.hpp"
 
 namespace pv = pavise;
 namespace defend = pavise::defend;
+using pavise_test::Scratch;
+using small::Trained;
 
 namespace {
 
-/// A directory that is gone at the end.
-struct Scratch {
-  Scratch() {
-    std::string name = (std::filesystem::temp_directory_path() / "pavise-checkpoint-XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  ~Scratch() { std::filesystem::remove_all(path); }
-  std::string file(const char* name) const { return (path / name).string(); }
-  std::filesystem::path path;
-};
-
 struct Interrupted {};
-
-struct Outcome {
-  std::vector<float> state;
-  defend::History history;
-};
 
 defend::TrainOptions base(const std::string& checkpoint) {
   return {.epochs = 3,
@@ -58,33 +44,15 @@ defend::TrainOptions base(const std::string& checkpoint) {
           .checkpoint_interval = 2};
 }
 
-Outcome train(const std::string& name, const defend::TrainOptions& options, double tolerance = 0.2) {
+Trained train(const std::string& name, const defend::TrainOptions& options, double tolerance = 0.2) {
   auto model = small::network(true);
   auto strategy = name == "fgsm-rs" ? std::make_shared<defend::Fast>(
                                           small::threat(), defend::FastOptions{.tolerance = tolerance, .interval = 3})
                                     : defend::make_defense(name, 0.1, {.steps = 3, .awp_warmup_epochs = 1}).strategy;
-  Outcome out;
+  Trained out;
   out.history = defend::Trainer(strategy, options).fit(model, small::images(170));
   out.state = small::state(model);
   return out;
-}
-
-void check_same(const Outcome& a, const Outcome& b) {
-  CHECK(small::same_bits(a.state, b.state));
-  REQUIRE(a.history.epochs.size() == b.history.epochs.size());
-  for (std::size_t i = 0; i < a.history.epochs.size(); ++i) {
-    const auto& x = a.history.epochs[i];
-    const auto& y = b.history.epochs[i];
-    CHECK(x.loss == y.loss);
-    CHECK(x.clean == y.clean);
-    CHECK(x.adversarial == y.adversarial);
-    CHECK(x.validation == y.validation);
-    CHECK(x.learning_rate == y.learning_rate);
-    CHECK(x.events == y.events);
-  }
-  CHECK(a.history.updates == b.history.updates);
-  CHECK(a.history.backward_passes == b.history.backward_passes);
-  CHECK(a.history.false_labels == b.history.false_labels);
 }
 
 /// Stops the run, as a signal would between two batches.
@@ -105,19 +73,19 @@ TEST_CASE("checkpoint: a run that is broken off after any batch ends with the sa
     for (const std::int64_t after : {1, 4, 7, 10, 15, 20, 21}) {
       CAPTURE(after);
       const Scratch scratch;
-      auto options = base(scratch.file("run.checkpoint"));
+      auto options = base(scratch / "run.checkpoint");
       options.progress = stop_after(after);
       CHECK_THROWS_AS(train(name, options, -1), Interrupted);
       options.progress = {};
       const bool there = pv::io::is_file(options.checkpoint);
       const auto resumed = train(name, options, -1);
-      check_same(whole, resumed);
+      small::check_same(whole, resumed);
       CHECK((resumed.history.resumed_at >= 0) == there);
       if (after >= 4) {
         CHECK(resumed.history.resumed_at > 0);
       }
       const auto again = train(name, options, -1);  // a finished run is not trained again
-      check_same(whole, again);
+      small::check_same(whole, again);
       CHECK(again.history.resumed_at == whole.history.updates);
     }
   }
@@ -127,7 +95,7 @@ TEST_CASE("checkpoint: a process that is killed at any moment resumes and ends w
   const small::Threads one(1);  // OpenMP's threads do not survive a fork
   const auto whole = train("pgd", base(""));
   const Scratch scratch;
-  auto options = base(scratch.file("run.checkpoint"));
+  auto options = base(scratch / "run.checkpoint");
   options.checkpoint_interval = 1;
   std::int64_t kills = 0;
   for (int round = 0; round < 12; ++round) {
@@ -155,7 +123,7 @@ TEST_CASE("checkpoint: a process that is killed at any moment resumes and ends w
     CHECK_FALSE((WIFEXITED(status) && WEXITSTATUS(status) == 1));  // it never refuses its own checkpoint
     kills += WIFSIGNALED(status) ? 1 : 0;
     if (round % 4 == 3) {
-      check_same(whole, train("pgd", options));
+      small::check_same(whole, train("pgd", options));
     }
   }
   MESSAGE("killed ", kills, " of 12 processes before they were done");
@@ -164,7 +132,7 @@ TEST_CASE("checkpoint: a process that is killed at any moment resumes and ends w
 
 TEST_CASE("checkpoint: one of another run is refused, and names what differs") {
   const Scratch scratch;
-  const auto options = base(scratch.file("run.checkpoint"));
+  const auto options = base(scratch / "run.checkpoint");
   train("none", options);
   const auto refuse = [&](const std::string& name, const std::function<void(defend::TrainOptions&)>& change,
                           const std::string& words) {
@@ -209,7 +177,7 @@ TEST_CASE("checkpoint: one of another run is refused, and names what differs") {
 
 TEST_CASE("checkpoint: every byte counts") {
   const Scratch scratch;
-  auto options = base(scratch.file("run.checkpoint"));
+  auto options = base(scratch / "run.checkpoint");
   options.epochs = 1;
   train("none", options);
   const auto good = pv::io::read_file(options.checkpoint);
@@ -238,7 +206,7 @@ TEST_CASE("checkpoint: every byte counts") {
 
 TEST_CASE("checkpoint: a place that the run does not have is refused, checksum or not") {
   const Scratch scratch;
-  const auto options = base(scratch.file("run.checkpoint"));
+  const auto options = base(scratch / "run.checkpoint");
   train("fgsm-rs", options);
   const auto good = defend::read_checkpoint(options.checkpoint);
   const auto refuse = [&](std::string_view name, const auto& value, const std::string& words) {

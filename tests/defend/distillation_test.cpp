@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/text_checks.hpp"
 #include "pavise/core/parallel.hpp"
 #include "pavise/data/synthetic.hpp"
 #include "pavise/defend/standard.hpp"
@@ -19,6 +20,8 @@
 
 namespace pv = pavise;
 namespace defend = pavise::defend;
+using pavise_test::contains;
+using pavise_test::refusal;
 
 namespace {
 
@@ -39,17 +42,6 @@ std::vector<float> logits(const pv::nn::Model& model, const pv::data::Dataset& s
   }
   return out;
 }
-
-std::string refusal(auto&& f) {
-  try {
-    f();
-  } catch (const pv::Error& error) {
-    return error.what();
-  }
-  return "nothing was refused";
-}
-
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 }  // namespace
 

@@ -2,7 +2,10 @@
 // A small problem for tests of training: noisy images of two classes in a row of pixels, and networks for them.
 #pragma once
 
+#include <doctest/doctest.h>
+
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -15,6 +18,7 @@
 #include "pavise/core/parallel.hpp"
 #include "pavise/data/synthetic.hpp"
 #include "pavise/defend/batch.hpp"
+#include "pavise/defend/history.hpp"
 #include "pavise/nn/activations.hpp"
 #include "pavise/nn/linear.hpp"
 #include "pavise/nn/model.hpp"
@@ -84,5 +88,54 @@ struct Threads {
   ~Threads() { pv::set_thread_count(before); }
   int before = pv::thread_count();
 };
+
+/// softmax(beta z).
+inline std::vector<double> softmax(const std::vector<double>& z, double beta = 1) {
+  std::vector<double> p;
+  double sum = 0;
+  for (const double v : z) {
+    sum += std::exp(beta * v);
+  }
+  for (const double v : z) {
+    p.push_back(std::exp(beta * v) / sum);
+  }
+  return p;
+}
+
+/// Labels of 32 images from image `first` on.
+inline std::vector<std::int32_t> labels_from(std::int64_t first, std::int64_t classes) {
+  std::vector<std::int32_t> out;
+  for (std::int64_t i = 0; i < 32; ++i) {
+    out.push_back(static_cast<std::int32_t>((first + i) * 3 % classes));
+  }
+  return out;
+}
+
+/// What came of a training.
+struct Trained {
+  std::vector<float> state;
+  pv::defend::History history;
+};
+
+/// The same bits everywhere.
+inline void check_same(const Trained& got, const Trained& expected) {
+  CHECK(same_bits(got.state, expected.state));
+  CHECK(got.history.updates == expected.history.updates);
+  CHECK(got.history.forward_passes == expected.history.forward_passes);
+  CHECK(got.history.backward_passes == expected.history.backward_passes);
+  CHECK(got.history.false_labels == expected.history.false_labels);
+  REQUIRE(got.history.epochs.size() == expected.history.epochs.size());
+  for (std::size_t i = 0; i < got.history.epochs.size(); ++i) {
+    const auto& a = got.history.epochs[i];
+    const auto& b = expected.history.epochs[i];
+    CHECK(a.loss == b.loss);
+    CHECK(a.clean == b.clean);
+    CHECK(a.adversarial == b.adversarial);
+    CHECK(a.validation == b.validation);
+    CHECK(a.validation_adversarial == b.validation_adversarial);
+    CHECK(a.learning_rate == b.learning_rate);
+    CHECK(a.events == b.events);
+  }
+}
 
 }  // namespace small

@@ -22,36 +22,16 @@ namespace {
 
 using Images = std::vector<std::vector<double>>;
 
-std::vector<double> softmax(const std::vector<double>& z, double beta = 1) {
-  std::vector<double> p;
-  double sum = 0;
-  for (const double v : z) {
-    sum += std::exp(beta * v);
-  }
-  for (const double v : z) {
-    p.push_back(std::exp(beta * v) / sum);
-  }
-  return p;
-}
-
 /// Mean of softmax(beta z) over the draws.
 std::vector<double> mean_softmax(const Images& draws, double beta = 1) {
   std::vector<double> mean(draws.front().size());
   for (const auto& z : draws) {
-    const auto p = softmax(z, beta);
+    const auto p = small::softmax(z, beta);
     for (std::size_t k = 0; k < p.size(); ++k) {
       mean[k] += p[k] / static_cast<double>(draws.size());
     }
   }
   return mean;
-}
-
-std::vector<std::int32_t> labels_from(std::int64_t first) {
-  std::vector<std::int32_t> out;
-  for (std::int64_t i = 0; i < 32; ++i) {
-    out.push_back(static_cast<std::int32_t>((first + i) * 3 % 4));
-  }
-  return out;
 }
 
 double quantile(double p) { return boost::math::quantile(boost::math::normal(), p); }
@@ -77,10 +57,11 @@ TEST_CASE("mean probability: loss and gradient") {
   check_loss(
       [](auto& x, std::int64_t first) {
         using V = std::remove_reference_t<decltype(x[0])>;
-        return defend::mean_probability_loss(std::span<const std::remove_const_t<V>>(x), labels_from(first).data());
+        return defend::mean_probability_loss(std::span<const std::remove_const_t<V>>(x),
+                                             small::labels_from(first, 4).data());
       },
       [](Images& x, std::int64_t n) {
-        return std::vector{-std::log(mean_softmax(x)[static_cast<std::size_t>(labels_from(n)[0])])};
+        return std::vector{-std::log(mean_softmax(x)[static_cast<std::size_t>(small::labels_from(n, 4)[0])])};
       },
       3);
 }
@@ -89,14 +70,15 @@ TEST_CASE("consistency: loss and gradient") {
   check_loss(
       [](auto& x, std::int64_t first) {
         using V = std::remove_reference_t<decltype(x[0])>;
-        return defend::consistency_loss(std::span<const std::remove_const_t<V>>(x), labels_from(first).data(), 5, 0.5);
+        return defend::consistency_loss(std::span<const std::remove_const_t<V>>(x), small::labels_from(first, 4).data(),
+                                        5, 0.5);
       },
       [](Images& x, std::int64_t n) {
         const auto p = mean_softmax(x);
         double loss = 0;
         for (const auto& z : x) {
-          const auto q = softmax(z);
-          loss -= std::log(q[static_cast<std::size_t>(labels_from(n)[0])]) / 3;
+          const auto q = small::softmax(z);
+          loss -= std::log(q[static_cast<std::size_t>(small::labels_from(n, 4)[0])]) / 3;
           for (std::size_t k = 0; k < p.size(); ++k) {
             loss += 5 * p[k] * std::log(p[k] / q[k]) / 3;
           }
@@ -111,11 +93,13 @@ TEST_CASE("consistency: loss and gradient") {
 
 TEST_CASE("stability: loss and gradient") {
   check_loss(
-      [](auto& x, std::int64_t first) { return defend::stability_loss(x[0], x[1], labels_from(first).data(), 2); },
+      [](auto& x, std::int64_t first) {
+        return defend::stability_loss(x[0], x[1], small::labels_from(first, 4).data(), 2);
+      },
       [](Images& x, std::int64_t n) {
-        const auto p = softmax(x[0]);
-        const auto q = softmax(x[1]);
-        double loss = -std::log(p[static_cast<std::size_t>(labels_from(n)[0])]);
+        const auto p = small::softmax(x[0]);
+        const auto q = small::softmax(x[1]);
+        double loss = -std::log(p[static_cast<std::size_t>(small::labels_from(n, 4)[0])]);
         for (std::size_t k = 0; k < p.size(); ++k) {
           loss -= 2 * p[k] * std::log(q[k]);
         }
@@ -130,11 +114,11 @@ TEST_CASE("macer: loss and gradient, where the label wins and where it does not"
   check_loss(
       [](auto& x, std::int64_t first) {
         using V = std::remove_reference_t<decltype(x[0])>;
-        return defend::macer_loss(std::span<const std::remove_const_t<V>>(x), labels_from(first).data(), 0.25, 12, 3,
-                                  1.5);
+        return defend::macer_loss(std::span<const std::remove_const_t<V>>(x), small::labels_from(first, 4).data(), 0.25,
+                                  12, 3, 1.5);
       },
       [&](Images& x, std::int64_t n) {
-        const auto y = static_cast<std::size_t>(labels_from(n)[0]);
+        const auto y = static_cast<std::size_t>(small::labels_from(n, 4)[0]);
         const auto p = mean_softmax(x, 1.5);
         double second = 0;
         for (std::size_t k = 0; k < p.size(); ++k) {

@@ -19,32 +19,12 @@ namespace {
 
 using Images = std::vector<std::vector<double>>;
 
-std::vector<double> softmax(const std::vector<double>& z) {
-  std::vector<double> p;
-  double sum = 0;
-  for (const double v : z) {
-    sum += std::exp(v);
-  }
-  for (const double v : z) {
-    p.push_back(std::exp(v) / sum);
-  }
-  return p;
-}
-
 double divergence(const std::vector<double>& p, const std::vector<double>& q) {
   double sum = 0;
   for (std::size_t i = 0; i < p.size(); ++i) {
     sum += p[i] * std::log(p[i] / q[i]);
   }
   return sum;
-}
-
-std::vector<std::int32_t> labels_from(std::int64_t first) {
-  std::vector<std::int32_t> out;
-  for (std::int64_t i = 0; i < 32; ++i) {
-    out.push_back(static_cast<std::int32_t>((first + i) * 3 % 5));
-  }
-  return out;
 }
 
 /// A batch and all that a Step refers to.
@@ -87,12 +67,12 @@ std::vector<float> gradients(const pv::nn::Model& model) {
 
 TEST_CASE("trades: loss and gradient") {
   const auto f = [](auto& x, std::int64_t first) {
-    return defend::trades_loss(x[0], x[1], labels_from(first).data(), 6);
+    return defend::trades_loss(x[0], x[1], small::labels_from(first, 5).data(), 6);
   };
   const auto reference = [](Images& x, std::int64_t n) {
-    const auto p = softmax(x[0]);
-    const auto y = static_cast<std::size_t>(labels_from(n)[0]);
-    return std::vector<double>{-std::log(p[y]) + 6 * divergence(p, softmax(x[1]))};
+    const auto p = small::softmax(x[0]);
+    const auto y = static_cast<std::size_t>(small::labels_from(n, 5)[0]);
+    return std::vector<double>{-std::log(p[y]) + 6 * divergence(p, small::softmax(x[1]))};
   };
   check::forward_check<double>(f, {{5}, {5}}, reference, 1e-12);
   check::forward_check<float>(f, {{5}, {5}}, reference, 1e-5);
@@ -101,12 +81,12 @@ TEST_CASE("trades: loss and gradient") {
 
 TEST_CASE("mart: loss and gradient") {
   const auto f = [](auto& x, std::int64_t first) {
-    return defend::mart_loss(x[0], x[1], labels_from(first).data(), 6);
+    return defend::mart_loss(x[0], x[1], small::labels_from(first, 5).data(), 6);
   };
   const auto reference = [](Images& x, std::int64_t n) {
-    const auto p = softmax(x[0]);
-    const auto q = softmax(x[1]);
-    const auto y = static_cast<std::size_t>(labels_from(n)[0]);
+    const auto p = small::softmax(x[0]);
+    const auto q = small::softmax(x[1]);
+    const auto y = static_cast<std::size_t>(small::labels_from(n, 5)[0]);
     double other = 0;
     for (std::size_t i = 0; i < q.size(); ++i) {
       other = i == y ? other : std::max(other, q[i]);

@@ -16,6 +16,7 @@
 
 namespace pv = pavise;
 namespace defend = pavise::defend;
+using small::Trained;
 
 namespace {
 
@@ -37,13 +38,8 @@ pv::nn::Model network(bool normalise) {
   return {"team", std::move(net), pv::Shape{1, 1, small::kPixels}, 3};
 }
 
-struct Outcome {
-  std::vector<float> state;
-  defend::History history;
-};
-
 /// Batches of 70, 70 and 11 images: five groups, the last of them not full, and a single one.
-Outcome train(const std::string& defense, defend::TrainOptions options) {
+Trained train_by(const std::string& defense, defend::TrainOptions options) {
   const bool bounds = defense == "ibp" || defense == "crown-ibp";
   auto model = network(!bounds);
   options.epochs = 2;
@@ -59,38 +55,21 @@ Outcome train(const std::string& defense, defend::TrainOptions options) {
   return {small::state(model), std::move(history)};
 }
 
-void check_same(const Outcome& got, const Outcome& expected) {
-  CHECK(small::same_bits(got.state, expected.state));
-  CHECK(got.history.forward_passes == expected.history.forward_passes);
-  CHECK(got.history.backward_passes == expected.history.backward_passes);
-  REQUIRE(got.history.epochs.size() == expected.history.epochs.size());
-  for (std::size_t i = 0; i < got.history.epochs.size(); ++i) {
-    const auto& a = got.history.epochs[i];
-    const auto& b = expected.history.epochs[i];
-    CHECK(a.loss == b.loss);
-    CHECK(a.clean == b.clean);
-    CHECK(a.adversarial == b.adversarial);
-    CHECK(a.validation == b.validation);
-    CHECK(a.validation_adversarial == b.validation_adversarial);
-    CHECK(a.events == b.events);
-  }
-}
-
 }  // namespace
 
 TEST_CASE("team: every defence trains to the bits of one process, with more ranks than groups too") {
   const small::Threads threads(1);  // a rank is a thread here
   for (const auto name : defend::defense_names()) {
     CAPTURE(name);
-    const Outcome alone = train(std::string(name), {});
+    const Trained alone = train_by(std::string(name), {});
     for (const int ranks : {1, 2, 3, 7}) {
       CAPTURE(ranks);
-      std::vector<Outcome> all(static_cast<std::size_t>(ranks));
+      std::vector<Trained> all(static_cast<std::size_t>(ranks));
       thread_team::run(ranks, [&](pv::Communicator& team) {
-        all[static_cast<std::size_t>(team.rank())] = train(std::string(name), {.team = &team});
+        all[static_cast<std::size_t>(team.rank())] = train_by(std::string(name), {.team = &team});
       });
       for (const auto& outcome : all) {
-        check_same(outcome, alone);
+        small::check_same(outcome, alone);
       }
     }
   }
@@ -103,11 +82,11 @@ TEST_CASE("team: a share of each batch is perturbed, whoever has it") {
     const auto strategy = std::make_shared<defend::Adversarial>(pv::attack::Pgd{small::threat(), {.steps = 2}}, 0.4);
     auto history =
         defend::Trainer(strategy, {.epochs = 1, .batch_size = 70, .team = team}).fit(model, small::images(151));
-    return Outcome{small::state(model), std::move(history)};
+    return Trained{small::state(model), std::move(history)};
   };
-  const Outcome alone = run(nullptr);
+  const Trained alone = run(nullptr);
   CHECK(alone.history.epochs.front().adversarial.total == 28 + 28 + 4);
-  thread_team::run(3, [&](pv::Communicator& team) { check_same(run(&team), alone); });
+  thread_team::run(3, [&](pv::Communicator& team) { small::check_same(run(&team), alone); });
 }
 
 TEST_CASE("team: a run that was stopped goes on with another number of ranks") {
@@ -115,7 +94,7 @@ TEST_CASE("team: a run that was stopped goes on with another number of ranks") {
   const pavise_test::Scratch scratch;
   for (const char* defense : {"awp-fgsm-rs", "free"}) {
     CAPTURE(defense);
-    const Outcome whole = train(defense, {});
+    const Trained whole = train_by(defense, {});
     const std::string checkpoint = scratch / (std::string(defense) + ".checkpoint");
     struct Stopped {};
     // Three ranks stop in the second epoch, two a little later; one process ends the run.
@@ -123,15 +102,15 @@ TEST_CASE("team: a run that was stopped goes on with another number of ranks") {
       thread_team::run(ranks, [&](pv::Communicator& team) {
         std::int64_t done = 0;
         try {
-          train(defense, {.checkpoint = checkpoint,
-                          .checkpoint_interval = 1,
-                          .progress =
-                              [&](const defend::Progress&) {
-                                if (++done == batches) {
-                                  throw Stopped();
-                                }
-                              },
-                          .team = &team});
+          train_by(defense, {.checkpoint = checkpoint,
+                             .checkpoint_interval = 1,
+                             .progress =
+                                 [&](const defend::Progress&) {
+                                   if (++done == batches) {
+                                     throw Stopped();
+                                   }
+                                 },
+                             .team = &team});
           FAIL("it was not stopped");
         } catch (const Stopped&) {
         }
@@ -139,8 +118,8 @@ TEST_CASE("team: a run that was stopped goes on with another number of ranks") {
     };
     part(3, 2);
     part(2, 3);
-    const Outcome rest = train(defense, {.checkpoint = checkpoint, .checkpoint_interval = 1});
+    const Trained rest = train_by(defense, {.checkpoint = checkpoint, .checkpoint_interval = 1});
     CHECK(rest.history.resumed_at > 0);
-    check_same(rest, whole);
+    small::check_same(rest, whole);
   }
 }

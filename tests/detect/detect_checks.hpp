@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/text_checks.hpp"
 #include "pavise/attack/run.hpp"
 #include "pavise/core/parallel.hpp"
 #include "pavise/data/synthetic.hpp"
@@ -55,16 +56,8 @@ bool same_bits(const A& a, const B& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof *a.data()) == 0;
 }
 
-inline std::string refusal(auto&& f) {
-  try {
-    f();
-  } catch (const pv::Error& error) {
-    return error.what();
-  }
-  return "nothing was refused";
-}
-
-inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+using pavise_test::contains;
+using pavise_test::refusal;
 
 /// The number of threads, put back at the end of a block.
 struct Threads {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/text_checks.hpp"
 #include "detect/detection_sample.hpp"
 #include "pavise/report/record.hpp"
 
@@ -15,10 +16,9 @@ namespace pv = pavise;
 using detect_checks::detection_sample;
 using detect_checks::Json;
 using namespace pavise::report;
+using pavise_test::contains;
 
 namespace {
-
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 std::string section(const Json& record) { return detail::detection_section(read_records({record}).detection); }
 

@@ -21,18 +21,18 @@ namespace attack = pavise::attack;
 
 namespace {
 
-constexpr std::int64_t kClasses = 5;
+constexpr std::int64_t kKnown = 5;  // classes, beside that of the refused
 
 /// Outputs of sixteen images in lanes, [classes + 1][16], some of them with equal logits and with refusals around 0.
 template <class T>
 std::vector<T> outputs(std::uint32_t which) {
   pv::RandomSequence random({.seed = 11, .purpose = pv::Purpose::test, .image = which});
-  std::vector<T> z((kClasses + 1) * 16);
+  std::vector<T> z((kKnown + 1) * 16);
   for (T& v : z) {
     v = static_cast<T>(which % 3 == 0 ? std::floor(random.uniform(-3.0, 3.0)) : random.uniform(-3.0, 3.0));
   }
   for (std::size_t lane = 0; lane < 16; ++lane) {  // of every size, down to less than a rounding of the logits
-    z[kClasses * 16 + lane] *= static_cast<T>(std::pow(10.0, -static_cast<double>(lane)));
+    z[kKnown * 16 + lane] *= static_cast<T>(std::pow(10.0, -static_cast<double>(lane)));
   }
   return z;
 }
@@ -40,7 +40,7 @@ std::vector<T> outputs(std::uint32_t which) {
 std::vector<std::int32_t> labels() {
   std::vector<std::int32_t> out;
   for (int lane = 0; lane < 16; ++lane) {
-    out.push_back(lane % kClasses);
+    out.push_back(lane % kKnown);
   }
   return out;
 }
@@ -50,10 +50,10 @@ double weighted(const std::vector<double>& z, bool targeted, std::vector<double>
   pv::Tape<double> tape;
   tape.begin(16);
   auto values = z;
-  const auto x = tape.view(pv::Shape{kClasses + 1}, values.data(), true);
+  const auto x = tape.view(pv::Shape{kKnown + 1}, values.data(), true);
   const auto own = labels();
   const auto y = attack::credit_rejection(x, own.data(), targeted);
-  std::vector<double> seed(kClasses * 16);
+  std::vector<double> seed(kKnown * 16);
   double sum = 0;
   for (std::size_t i = 0; i < seed.size(); ++i) {
     seed[i] = std::sin(static_cast<double>(i) + 1.0);
@@ -77,27 +77,27 @@ TEST_CASE("rejection: an image fools the credited logits if and only if it is mi
     for (const bool targeted : {false, true}) {
       pv::Tape<float> tape;
       tape.begin(16);
-      const auto x = tape.view(pv::Shape{kClasses + 1}, z.data());
+      const auto x = tape.view(pv::Shape{kKnown + 1}, z.data());
       const auto y = attack::credit_rejection(x, own.data(), targeted);
-      REQUIRE(y.shape() == pv::Shape{kClasses});
+      REQUIRE(y.shape() == pv::Shape{kKnown});
       std::vector<std::int32_t> before(16);
       std::vector<std::int32_t> after(16);
-      pv::argmax(pv::slice(x, 0, 0, kClasses), before.data());
+      pv::argmax(pv::slice(x, 0, 0, kKnown), before.data());
       pv::argmax(y, after.data());
       for (std::size_t lane = 0; lane < 16; ++lane) {
         float other = -std::numeric_limits<float>::infinity();
-        for (std::int32_t k = 0; k < kClasses; ++k) {
+        for (std::int32_t k = 0; k < kKnown; ++k) {
           other = k != own[lane] ? std::max(other, z[static_cast<std::size_t>(k) * 16 + lane]) : other;
         }
         if (z[static_cast<std::size_t>(own[lane]) * 16 + lane] == other) {
           continue;  // a tie of the logits themselves: the lower class, by no margin
         }
-        const bool refused = z[kClasses * 16 + lane] > 0.0f;
+        const bool refused = z[kKnown * 16 + lane] > 0.0f;
         const bool misses = (before[lane] == own[lane]) == targeted;
         CHECK(((after[lane] == own[lane]) == targeted) == (misses && !refused));
         fooled += misses && !refused ? 1 : 0;
         refused_mistakes += misses && refused ? 1 : 0;
-        for (std::int32_t k = 0; k < kClasses; ++k) {  // the others stay as they are
+        for (std::int32_t k = 0; k < kKnown; ++k) {  // the others stay as they are
           const auto at = static_cast<std::size_t>(k) * 16 + lane;
           CHECK((k == own[lane] || y.data()[at] == z[at]));
         }
@@ -109,7 +109,7 @@ TEST_CASE("rejection: an image fools the credited logits if and only if it is mi
 }
 
 TEST_CASE("rejection: the margin of a refused image is what it lacks: to be misclassified, and not to be refused") {
-  std::vector<float> z((kClasses + 1) * 16, 0.0f);
+  std::vector<float> z((kKnown + 1) * 16, 0.0f);
   const auto set = [&](std::size_t lane, std::vector<float> column) {
     for (std::size_t k = 0; k < column.size(); ++k) {
       z[k * 16 + lane] = column[k];
@@ -124,7 +124,7 @@ TEST_CASE("rejection: the margin of a refused image is what it lacks: to be misc
   set(5, {1, 3, 0, 0, 0, std::nanf("")});
   pv::Tape<float> tape;
   tape.begin(16);
-  const auto y = attack::credit_rejection(tape.view(pv::Shape{kClasses + 1}, z.data()), own.data(), false);
+  const auto y = attack::credit_rejection(tape.view(pv::Shape{kKnown + 1}, z.data()), own.data(), false);
   const auto margin = pv::margin_loss(y, own.data());
   CHECK(margin.data()[0] == -4.0f);
   CHECK(margin.data()[1] == -2.0f);
@@ -139,7 +139,7 @@ TEST_CASE("rejection: the derivative is that of central differences, targeted or
     for (const std::uint32_t which : {1u, 2u, 4u, 5u}) {
       auto z = outputs<double>(which);
       for (std::size_t lane = 0; lane < 16; ++lane) {  // away from the kinks
-        z[kClasses * 16 + lane] = lane % 2 == 0 ? 0.7 + 0.1 * static_cast<double>(lane) : -0.4;
+        z[kKnown * 16 + lane] = lane % 2 == 0 ? 0.7 + 0.1 * static_cast<double>(lane) : -0.4;
       }
       std::vector<double> gradient;
       weighted(z, targeted, &gradient);
@@ -152,7 +152,7 @@ TEST_CASE("rejection: the derivative is that of central differences, targeted or
         down[i] -= kStep;
         const double expected = (weighted(up, targeted, nullptr) - weighted(down, targeted, nullptr)) / (2 * kStep);
         CHECK(gradient[i] == doctest::Approx(expected).epsilon(1e-6));
-        largest = i >= kClasses * 16 ? std::max(largest, std::abs(gradient[i])) : largest;
+        largest = i >= kKnown * 16 ? std::max(largest, std::abs(gradient[i])) : largest;
       }
       CHECK(largest > 0.1);  // the refusal has a derivative
     }

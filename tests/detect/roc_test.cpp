@@ -10,27 +10,19 @@
 #include <string>
 #include <vector>
 
+#include "core/text_checks.hpp"
 #include "pavise/core/philox.hpp"
 #include "pavise/defend/detector.hpp"
 
 namespace pv = pavise;
 namespace evaluate = pavise::evaluate;
 using pavise::defend::fit_threshold;
+using pavise_test::contains;
+using pavise_test::refusal;
 
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-std::string refusal(auto&& f) {
-  try {
-    f();
-  } catch (const pv::Error& error) {
-    return error.what();
-  }
-  return "nothing was refused";
-}
-
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 /// Scores with many equal ones.
 std::vector<float> coarse_scores(std::size_t n, std::uint32_t which) {

@@ -17,11 +17,14 @@
 #include <vector>
 
 #include "attack/attack_checks.hpp"
+#include "core/text_checks.hpp"
 #include "evaluate/models.hpp"
 
 using namespace evaluate_checks;
 using attack_checks::RestoreSettings;
 using evaluate::Outcome;
+using pavise_test::contains;
+using pavise_test::refusal;
 
 namespace {
 
@@ -30,18 +33,6 @@ evaluate::Options without_signs() {
   options.signs.measure = false;
   return options;
 }
-
-/// The message of the Error that `run` throws.
-template <class Run>
-std::string refusal(const Run& run) {
-  try {
-    run();
-  } catch (const pv::Error& error) {
-    return error.what();
-  }
-  return {};
-}
-bool has(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
 
 /// Checks that the parts of a report add up, and its adversarial images with the model itself.
 void check_consistent(const evaluate::Report& r, const pv::nn::Model& model, const pv::Tensor<float>& images,
@@ -133,7 +124,7 @@ TEST_CASE("robustness: an image is broken where any attack breaks it, and the re
 
   const auto text = report.summary();
   for (const std::string_view part : {"robust accuracy", "95 % interval", "apgd-ce", "square", "verdict: undecided"}) {
-    CHECK_MESSAGE(has(text, part), text);
+    CHECK_MESSAGE(contains(text, part), text);
   }
 }
 
@@ -276,54 +267,54 @@ TEST_CASE("robustness: bad input is named") {
   };
   auto wrong = labels;
   wrong[3] = 10;
-  CHECK(has(with(images, wrong), "label 10 of image 3"));
+  CHECK(contains(with(images, wrong), "label 10 of image 3"));
   wrong[3] = -1;
-  CHECK(has(with(images, wrong), "label -1 of image 3"));
+  CHECK(contains(with(images, wrong), "label -1 of image 3"));
   wrong.pop_back();
-  CHECK(has(with(images, wrong), "19"));
-  CHECK(has(with(pv::Tensor<float>(pv::Shape{20, 1, 28, 27}), labels), "(1,28,28)"));
-  CHECK(has(with(pv::Tensor<float>(pv::Shape{0, 1, 28, 28}), {}), "no images"));
+  CHECK(contains(with(images, wrong), "19"));
+  CHECK(contains(with(pv::Tensor<float>(pv::Shape{20, 1, 28, 27}), labels), "(1,28,28)"));
+  CHECK(contains(with(pv::Tensor<float>(pv::Shape{0, 1, 28, 28}), {}), "no images"));
   auto outside = images;
   outside.row(7)[5] = 2.0f;
-  CHECK(has(with(outside, labels), "a pixel of image 7 is 2"));
+  CHECK(contains(with(outside, labels), "a pixel of image 7 is 2"));
   outside.row(7)[5] = std::numeric_limits<float>::quiet_NaN();
-  CHECK(has(with(outside, labels), "a pixel of image 7 is nan"));
-  CHECK(has(refusal([&] { evaluate::robustness(model, set, attack::linf(-0.1), options); }), "epsilon -0.1"));
-  CHECK(has(refusal([&] { evaluate::robustness(model, set, attack::linf(8), options); }), "epsilon 8 exceeds"));
+  CHECK(contains(with(outside, labels), "a pixel of image 7 is nan"));
+  CHECK(contains(refusal([&] { evaluate::robustness(model, set, attack::linf(-0.1), options); }), "epsilon -0.1"));
+  CHECK(contains(refusal([&] { evaluate::robustness(model, set, attack::linf(8), options); }), "epsilon 8 exceeds"));
 
   const auto changed = [&](void (*change)(evaluate::Options&)) {
     auto other = options;
     change(other);
     return refusal([&] { evaluate::robustness(model, set, threat(), other); });
   };
-  CHECK(has(changed([](auto& o) { o.suite = "best"; }), "best"));
-  CHECK(has(changed([](auto& o) { o.settings.targets = 0; }), "0 targets"));
-  CHECK(has(changed([](auto& o) { o.settings.steps = 0; }), "0 steps"));
-  CHECK(has(changed([](auto& o) { o.settings.queries = -1; }), "-1"));
-  CHECK(has(changed([](auto& o) { o.judging_draws = 0; }), "0 judging draws"));
-  CHECK(has(changed([](auto& o) { o.confidence = 1; }), "confidence 1"));
-  CHECK(has(changed([](auto& o) { o.signs.images = 0; }), "0 images"));
-  CHECK(has(changed([](auto& o) { o.attacks.entries.push_back({"nothing", nullptr}); }), "nothing"));
-  CHECK(has(changed([](auto& o) {
-              o.attacks.entries.push_back({"wide", std::make_shared<const attack::Pgd>(attack::linf(0.3))});
-            }),
-            "wide is made for linf 0.3"));
-  CHECK(has(changed([](auto& o) {
-              attack::PgdOptions targeted;
-              targeted.targeted = true;
-              o.attacks.entries.push_back({"aimed", std::make_shared<const attack::Pgd>(threat(), targeted)});
-            }),
-            "aimed"));
+  CHECK(contains(changed([](auto& o) { o.suite = "best"; }), "best"));
+  CHECK(contains(changed([](auto& o) { o.settings.targets = 0; }), "0 targets"));
+  CHECK(contains(changed([](auto& o) { o.settings.steps = 0; }), "0 steps"));
+  CHECK(contains(changed([](auto& o) { o.settings.queries = -1; }), "-1"));
+  CHECK(contains(changed([](auto& o) { o.judging_draws = 0; }), "0 judging draws"));
+  CHECK(contains(changed([](auto& o) { o.confidence = 1; }), "confidence 1"));
+  CHECK(contains(changed([](auto& o) { o.signs.images = 0; }), "0 images"));
+  CHECK(contains(changed([](auto& o) { o.attacks.entries.push_back({"nothing", nullptr}); }), "nothing"));
+  CHECK(contains(changed([](auto& o) {
+                   o.attacks.entries.push_back({"wide", std::make_shared<const attack::Pgd>(attack::linf(0.3))});
+                 }),
+                 "wide is made for linf 0.3"));
+  CHECK(contains(changed([](auto& o) {
+                   attack::PgdOptions targeted;
+                   targeted.targeted = true;
+                   o.attacks.entries.push_back({"aimed", std::make_shared<const attack::Pgd>(threat(), targeted)});
+                 }),
+                 "aimed"));
   static const auto small = attack_checks::small_network(10);
-  CHECK(has(changed([](auto& o) { o.surrogates.push_back(small); }), "surrogate"));
+  CHECK(contains(changed([](auto& o) { o.surrogates.push_back(small); }), "surrogate"));
 }
 
 TEST_CASE("robustness: a model that gives NaN") {
   const auto set = digits().test.first(40);
   const auto nan = behind("nan", plain_model(), {}, [](auto z) { return pv::log(pv::scale(z, -1e-9f)); });
   const auto message = refusal([&] { evaluate::robustness(nan, set, threat(), without_signs()); });
-  CHECK(has(message, "not finite"));
-  CHECK(has(message, "clean image"));
+  CHECK(contains(message, "not finite"));
+  CHECK(contains(message, "clean image"));
   // One that gives NaN off the clean images is evaluated, and no NaN counts as a success.
   const auto images = attack::to_tensor(set);
   const attack::Classifier brittle("brittle", {1, 28, 28}, 10, [&images](pv::Var<float> x) {

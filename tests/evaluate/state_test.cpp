@@ -12,11 +12,13 @@
 #include <vector>
 
 #include "attack/attack_checks.hpp"
+#include "core/text_checks.hpp"
 #include "evaluate/models.hpp"
 #include "io/scratch.hpp"
 #include "pavise/io/file.hpp"
 
 using namespace evaluate_checks;
+using pavise_test::refusal;
 
 namespace {
 
@@ -40,17 +42,6 @@ struct Problem {
     return evaluate::robustness(model, images, labels, threat, options);
   }
 };
-
-/// The message of the ValueError that an evaluation throws.
-template <class Run>
-std::string refusal(const Run& run) {
-  try {
-    run();
-  } catch (const pv::ValueError& error) {
-    return error.what();
-  }
-  return {};
-}
 
 /// A report at its start, with two attacks and three images.
 evaluate::Report blank() {

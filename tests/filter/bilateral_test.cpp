@@ -12,13 +12,6 @@ using namespace filter_checks;
 
 namespace {
 
-std::int64_t mirror(std::int64_t i, std::int64_t n) {
-  while (n > 1 && (i < 0 || i >= n)) {
-    i = i < 0 ? -i : 2 * (n - 1) - i;
-  }
-  return n == 1 ? 0 : i;
-}
-
 Oracle naive_bilateral(std::int64_t diameter, double sigma_color, double sigma_space) {
   return [=](const Values& x, Shape s, std::uint32_t) {
     const std::int64_t radius = diameter / 2;

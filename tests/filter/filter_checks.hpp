@@ -25,6 +25,14 @@ using pavise::Var;
 /// What a filter should make of one image, in double; the image's number keys what is drawn.
 using Oracle = std::function<Values(const Values& x, Shape shape, std::uint32_t image)>;
 
+/// Index i of n elements, mirrored at the ends (and not repeating them).
+inline std::int64_t mirror(std::int64_t i, std::int64_t n) {
+  while (n > 1 && (i < 0 || i >= n)) {
+    i = i < 0 ? -i : 2 * (n - 1) - i;
+  }
+  return n == 1 ? 0 : i;
+}
+
 /// A row of the table of operations for a filter named by text.
 Case row(const std::string& text, Shape in, Oracle oracle, double low = 0, double high = 1);
 

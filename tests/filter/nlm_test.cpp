@@ -13,13 +13,6 @@ using namespace filter_checks;
 
 namespace {
 
-std::int64_t mirror(std::int64_t i, std::int64_t n) {
-  while (n > 1 && (i < 0 || i >= n)) {
-    i = i < 0 ? -i : 2 * (n - 1) - i;
-  }
-  return n == 1 ? 0 : i;
-}
-
 /// Pixels, neighbours, patches; values in levels of 0 to 255.
 Values brute_force(const Values& x, Shape s, std::int64_t search, std::int64_t patch, double h) {
   const auto at = [&](std::int64_t c, std::int64_t i, std::int64_t j) {

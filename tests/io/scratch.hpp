@@ -17,6 +17,7 @@
 #include <system_error>
 #include <vector>
 
+#include "core/text_checks.hpp"
 #include "pavise/core/error.hpp"
 #include "pavise/core/philox.hpp"
 
@@ -64,8 +65,6 @@ class Scratch {
 };
 
 inline Bytes bytes_of(std::string_view text) { return {text.begin(), text.end()}; }
-
-inline bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
 /// The message of the IoError that `read` throws, or "" where it throws none. Any other exception escapes: a reader
 /// lets nothing else out, whatever is in the file.

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "kernels/each_isa.hpp"
-#include "pavise/core/philox.hpp"
+#include "kernels/integers.hpp"
 #include "pavise/core/tensor.hpp"
 #include "pavise_kernels/cpu/cpu.hpp"
 
@@ -16,15 +16,7 @@ using kernels::ConvGeometry;
 
 namespace {
 
-template <class T>
-pavise::AlignedVector<T> integers(std::int64_t n, std::uint32_t what) {
-  pavise::RandomSequence random({.purpose = pavise::Purpose::test, .image = what});
-  pavise::AlignedVector<T> out(static_cast<std::size_t>(n) + 16);  // kernels may read a cache line further
-  for (std::int64_t i = 0; i < n; ++i) {
-    out[static_cast<std::size_t>(i)] = static_cast<T>(static_cast<int>(random.below(9)) - 4);
-  }
-  return out;
-}
+constexpr std::int64_t kSlack = 16;  // kernels may read a cache line further
 
 ConvGeometry geometry(std::int64_t c, std::int64_t h, std::int64_t w, std::int64_t o, std::int64_t k,
                       std::int64_t stride, std::int64_t padding, std::int64_t dilation, std::int64_t groups) {
@@ -81,15 +73,15 @@ int wrong_elements(const kernels::GatherPlan& plan, const T* weight, const pavis
                           }
                         });
   const std::int64_t size = plan.out_size * lanes;
-  const auto bias = integers<T>(plan.rows * plan.channel_groups, 3);
-  const auto mask = integers<T>(size, 4);
+  const auto bias = integers<T>(plan.rows * plan.channel_groups, 3, kSlack);
+  const auto mask = integers<T>(size, 4, kSlack);
   int wrong = 0;
   for (int form = 0; form < 16; ++form) {
     const kernels::Epilogue<T> e{.bias = (form & 1) != 0 ? bias.data() : nullptr,
                                  .mask = (form & 2) != 0 ? mask.data() : nullptr,
                                  .relu = (form & 4) != 0,
                                  .accumulate = (form & 8) != 0};
-    auto out = integers<T>(size, 5);
+    auto out = integers<T>(size, 5, kSlack);
     const auto before = out;
     kernels::run([&](auto isa) { gather_gemm<T>(isa, plan, packed, in.data(), out.data(), e, lanes); });
     for (std::size_t i = 0; i < static_cast<std::size_t>(size); ++i) {
@@ -127,9 +119,10 @@ void check_convolutions() {
       const auto n = static_cast<std::size_t>(lanes);
       const std::int64_t in_size = g.in_channels * g.in_height * g.in_width;
       const std::int64_t out_size = g.out_channels * g.out_height * g.out_width;
-      const auto x = integers<T>(in_size * lanes, 1);
-      const auto dy = integers<T>(out_size * lanes, 6);
-      const auto weight = integers<T>(g.out_channels * g.in_channels / g.groups * g.kernel_height * g.kernel_width, 2);
+      const auto x = integers<T>(in_size * lanes, 1, kSlack);
+      const auto dy = integers<T>(out_size * lanes, 6, kSlack);
+      const auto weight =
+          integers<T>(g.out_channels * g.in_channels / g.groups * g.kernel_height * g.kernel_width, 2, kSlack);
       std::vector<T> y(static_cast<std::size_t>(out_size) * n, T{0});
       std::vector<T> dx(static_cast<std::size_t>(in_size) * n, T{0});
       each_product(g, [&](std::size_t o, std::size_t w, std::size_t i) {
@@ -152,10 +145,10 @@ void check_matrices() {
         CAPTURE(rows);
         CAPTURE(columns);
         CAPTURE(lanes);
-        const auto weight = integers<T>(rows * columns, 2);
+        const auto weight = integers<T>(rows * columns, 2, kSlack);
         const auto n = static_cast<std::size_t>(lanes);
         for (const bool transposed : {false, true}) {
-          const auto x = integers<T>((transposed ? rows : columns) * lanes, 1);
+          const auto x = integers<T>((transposed ? rows : columns) * lanes, 1, kSlack);
           std::vector<T> y(static_cast<std::size_t>(transposed ? columns : rows) * n, T{0});
           for (std::size_t r = 0; r < static_cast<std::size_t>(rows); ++r) {
             for (std::size_t c = 0; c < static_cast<std::size_t>(columns); ++c) {

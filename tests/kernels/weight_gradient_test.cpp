@@ -6,23 +6,12 @@
 #include <vector>
 
 #include "kernels/each_isa.hpp"
-#include "pavise/core/philox.hpp"
-#include "pavise/core/tensor.hpp"
+#include "kernels/integers.hpp"
 #include "pavise_kernels/cpu/cpu.hpp"
 
 namespace kernels = pavise::kernels;
 
 namespace {
-
-template <class T>
-pavise::AlignedVector<T> integers(std::int64_t n, std::uint32_t what) {
-  pavise::RandomSequence random({.purpose = pavise::Purpose::test, .image = what});
-  pavise::AlignedVector<T> out(static_cast<std::size_t>(n));
-  for (T& v : out) {
-    v = static_cast<T>(static_cast<int>(random.below(9)) - 4);
-  }
-  return out;
-}
 
 struct Job {
   std::int64_t groups, rows, channels, height, width, kernel, stride, padding;

@@ -113,13 +113,13 @@ void check_folded(const nn::BasicModel<T>& model, int left = 0) {
   CHECK(difference(plain.gradients, folded.gradients) < 10 * tolerance<T>());
 }
 
-struct Case {
+struct FoldCase {
   const char* layers;
   Shape input;
   int left = 0;
 };
 
-const Case kCases[] = {
+const FoldCase kFoldCases[] = {
     {"a:conv2d(in=2,out=4,kernel=3,padding=1,bias=1);b:batch_norm2d(channels=4,epsilon=0.1)", {2, 5, 7}},
     {"a:conv2d(in=2,out=4,kernel=3,stride=2,groups=2,bias=0);b:batch_norm2d(channels=4);c:relu", {2, 5, 7}},
     {"a:conv2d(in=2,out=3,kernel=1,bias=1);b:batch_norm2d(channels=3);c:leaky_relu(slope=0.1)", {2, 5, 7}},
@@ -143,7 +143,7 @@ nn::Model small_resnet() {
 }  // namespace
 
 TEST_CASE_TEMPLATE("folded layers compute what the layers compute", T, float, double) {
-  for (const auto& c : kCases) {
+  for (const auto& c : kFoldCases) {
     CAPTURE(std::string(c.layers));
     const auto model = model_of<T>(c.layers, c.input);
     check_folded(model, c.left);

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "core/text_checks.hpp"
 #include "pavise/report/html.hpp"
 #include "report/sample_records.hpp"
 
@@ -11,9 +12,8 @@ namespace {
 
 namespace pv = pavise;
 using Json = nlohmann::json;
+using pavise_test::contains;
 using pv::report::render_report;
-
-bool contains(const std::string& text, const std::string& words) { return text.find(words) != std::string::npos; }
 
 Json certification(const std::string& label, const std::string& noise, const std::string& norm) {
   Json record = pavise_test::origin("certification", label);

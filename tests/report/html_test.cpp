@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "core/text_checks.hpp"
 #include "pavise/core/error.hpp"
 #include "pavise/core/sha256.hpp"
 #include "report/sample_records.hpp"
@@ -20,6 +21,7 @@
 namespace fs = std::filesystem;
 namespace pv = pavise;
 using namespace pavise::report;
+using pavise_test::contains;
 using pavise_test::Json;
 using pavise_test::sample_records;
 
@@ -48,8 +50,6 @@ std::string read(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
 }
-
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 std::size_t scripts(const std::string& page) {
   std::size_t n = 0;
