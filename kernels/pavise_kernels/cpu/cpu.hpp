@@ -36,6 +36,7 @@
 #include "pavise_kernels/cpu/lane_gather.hpp"
 #include "pavise_kernels/cpu/lane_keys.hpp"
 #include "pavise_kernels/cpu/nlm_plan.hpp"
+#include "pavise_kernels/cpu/packed_weights.hpp"
 #include "pavise_kernels/cpu/row_bounds.hpp"
 #include "pavise_kernels/cpu/running_sums.hpp"
 #include "pavise_kernels/cpu/strided.hpp"

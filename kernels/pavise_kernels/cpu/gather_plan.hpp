@@ -66,63 +66,6 @@ struct ConvGeometry {
   friend bool operator==(const ConvGeometry&, const ConvGeometry&) = default;
 };
 
-/// Rows [first, first+rows) of the weights, packed from element `at` on: tap after tap, the rows of a tap side by side.
-struct RowTile {
-  std::int32_t first;
-  std::int32_t rows;
-  std::int64_t at;
-};
-
-/// The weights of a plan, rearranged for the micro-kernel. `width` is the number of values per tap of a tile: the
-/// tile's rows, or, where the rows are the vector (one image at a time), a fixed 16 with zeros behind the last row.
-template <class Array>
-struct PackedWeights {
-  std::vector<RowTile> tiles;  ///< of one group of channels; the next group's follow `group_size` elements further
-  std::int64_t group_size = 0;
-  Array data;
-};
-
-/// Cuts `rows` rows of `taps` weights into tiles of at most `max_rows`, of nearly equal size; where `fixed_width`,
-/// every tile takes the room of max_rows. There is at least one tile.
-inline std::vector<RowTile> row_tiles(std::int64_t rows, std::int64_t taps, std::int64_t max_rows, bool fixed_width) {
-  const std::int64_t count = std::max<std::int64_t>(1, (rows + max_rows - 1) / max_rows);
-  std::vector<RowTile> tiles;
-  std::int64_t first = 0;
-  std::int64_t at = 0;
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t n = fixed_width ? std::min(max_rows, rows - first) : rows / count + (i < rows % count ? 1 : 0);
-    tiles.push_back({static_cast<std::int32_t>(first), static_cast<std::int32_t>(n), at});
-    first += n;
-    at += (fixed_width ? max_rows : n) * taps;
-  }
-  return tiles;
-}
-
-/// Packs `weight` for tiles of at most `max_rows` rows, of nearly equal size. `fixed_width` as in PackedWeights.
-/// `parallel(n, body)` runs body(0) ... body(n-1).
-template <class T, class Array, class Parallel>
-void pack_weights(const GatherPlan& plan, const T* weight, std::int64_t max_rows, bool fixed_width,
-                  PackedWeights<Array>& packed, const Parallel& parallel) {
-  packed.tiles = row_tiles(plan.rows, plan.taps, max_rows, fixed_width);
-  const RowTile last = packed.tiles.back();
-  packed.group_size = last.at + (fixed_width ? max_rows : last.rows) * plan.taps;
-  packed.data.resize(static_cast<std::size_t>(packed.group_size * plan.channel_groups));
-  const auto tiles = static_cast<std::int64_t>(packed.tiles.size());
-  parallel(tiles * plan.channel_groups, [&](std::int64_t job) {
-    const std::int64_t group = job / tiles;
-    const RowTile& tile = packed.tiles[static_cast<std::size_t>(job % tiles)];
-    const std::int64_t width = fixed_width ? max_rows : tile.rows;
-    T* out = packed.data.data() + group * packed.group_size + tile.at;
-    const T* from = weight + group * plan.weight_group + tile.first * plan.weight_row;
-    for (std::int64_t t = 0; t < plan.taps; ++t) {
-      const T* source = from + plan.tap_source[static_cast<std::size_t>(t)];
-      for (std::int64_t r = 0; r < width; ++r) {
-        *out++ = r < tile.rows ? source[r * plan.weight_row] : T{0};
-      }
-    }
-  });
-}
-
 /// What happens to a sum before it is stored.
 template <class T>
 struct Epilogue {

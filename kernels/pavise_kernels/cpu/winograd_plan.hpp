@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "pavise_kernels/cpu/gather_plan.hpp"
+#include "pavise_kernels/cpu/packed_weights.hpp"
 
 namespace pavise::kernels {
 
