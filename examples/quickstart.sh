@@ -9,7 +9,7 @@ Usage: examples/quickstart.sh [--help] [--out DIRECTORY] [--epochs N]
 Installs what is missing (Debian packages; as root or with sudo), builds the `pavise` program, and on Fashion-MNIST trains a
 small network three times (plainly, against FGSM with random start, against PGD with 7 steps), attacks each with PGD and judges
 the outcome, shows what filters of the input and defensive distillation are worth, certifies a network behind noise and one by
-bounds, and writes a report that needs nothing but a browser. About six minutes on two cores.
+bounds, and writes a report that needs nothing but a browser. About seven minutes on two cores.
 
   --out DIRECTORY   where the report goes (default: robustness-report, where you are)
   --epochs N        epochs of each training run (default: 5)
@@ -79,7 +79,7 @@ say "" "Randomized smoothing"
 "$pavise" attack --model-file "$runs/noise.safetensors" "${data[@]}" --smooth 0.25 --norm l2 --attack pgd --steps 20 --eps 0.5 \
   --curve 0.25,0.5,0.75,1 --count 100 --label "Noise, sigma 0.25" --json "$runs/noise.json"
 
-run "Bounds by interval propagation" bounds --defense ibp --eps $eps --learning-rate 3e-3
+run "Interval bounds" bounds --defense ibp --eps $eps --learning-rate 3e-3
 "$pavise" certify --method crown --model-file "$runs/bounds.safetensors" "${data[@]}" --eps $eps --count 1000 \
   --out "$runs/bounds.jsonl" --json "$runs/bounds.certified.json"
 
