@@ -18,6 +18,7 @@
 #include "pavise/io/file.hpp"
 
 using namespace evaluate_checks;
+using pavise_test::contains;
 using pavise_test::refusal;
 
 namespace {
@@ -128,10 +129,9 @@ TEST_CASE("state: the file of another evaluation is refused, with what differs")
   const Problem problem;
   problem.evaluated(options);
   const auto before = pv::io::read_file(options.state_file);
-  const auto has = [](const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; };
   const auto refused = [&](const Problem& other, std::string_view why) {
-    const auto message = refusal([&] { other.evaluated(options); });
-    CHECK_MESSAGE((has(message, why) && has(message, options.state_file)), message);
+    const auto message = refusal<pv::ValueError>([&] { other.evaluated(options); });
+    CHECK_MESSAGE((contains(message, why) && contains(message, options.state_file)), message);
   };
   Problem model;
   model.model = attack_checks::small_network(5, {1, 4, 6}, 4);
@@ -159,9 +159,9 @@ TEST_CASE("state: the file of another evaluation is refused, with what differs")
     CAPTURE(i);
     auto other = options;
     changes[i](other);
-    const auto message = refusal([&] { problem.evaluated(other); });
-    CHECK(has(message, "another threat, other attacks or options"));
-    CHECK(has(message, options.state_file));
+    const auto message = refusal<pv::ValueError>([&] { problem.evaluated(other); });
+    CHECK(contains(message, "another threat, other attacks or options"));
+    CHECK(contains(message, options.state_file));
   }
   CHECK(pv::io::read_file(options.state_file) == before);
 }
@@ -206,7 +206,7 @@ TEST_CASE("state: truncated and damaged files are refused") {
   pavise_test::check_truncations(bytes, read);
   pavise_test::Bytes longer = bytes;
   longer.push_back(0);
-  CHECK(pavise_test::contains(pavise_test::io_error([&] { read(longer); }), "byte "));
+  CHECK(contains(pavise_test::io_error([&] { read(longer); }), "byte "));
   // Damage that leaves the bytes as they were (a byte put in place of an equal one) is rare.
   CHECK(pavise_test::fuzz(bytes, 500, read) > 450);
 

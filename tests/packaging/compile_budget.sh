@@ -43,9 +43,13 @@ measure() {  # measure WHAT BUDGET FACTOR SOURCE
     times+="$yardstick $unit "
   done
   awk -v what="$1" -v budget="$2" -v factor="${PAVISE_COMPILE_FACTOR:-$3}" -v times="$times" 'BEGIN {
-    split(times, t)
-    yardstick = t[1] < t[3] ? t[1] : t[3]; if (t[5] < yardstick) yardstick = t[5]
-    best = t[2] < t[4] ? t[2] : t[4]; if (t[6] < best) best = t[6]
+    n = split(times, t)  # in turn
+    yardstick = t[1]
+    best = t[2]
+    for (i = 3; i < n; i += 2) {
+      if (t[i] < yardstick) yardstick = t[i]
+      if (t[i + 1] < best) best = t[i + 1]
+    }
     judged = best / yardstick * 2.8
     printf "%s: %.2f s of CPU time, the yardstick %.2f s: %.2f s against a budget of %.1f s%s\n", what, best, yardstick, judged,
       budget, (judged > budget ? " (over the budget)" : "")
