@@ -389,13 +389,12 @@ void weights(Bench& b) {
     for (const bool fast : {false, true}) {
       const double ms = b.time(
           [&] {
-            if (l.matrix) {
-              (fast ? b.t.linear_weight_gradient_fast : b.t.linear_weight_gradient)(
-                  b.stream, l.out(), l.in(), x.get(), dy.get(), dw.get(), scratch.get(), groups);
-            } else {
-              (fast ? b.t.conv_weight_gradient_fast : b.t.conv_weight_gradient)(b.stream, l.geometry, x.get(), dy.get(),
-                                                                                dw.get(), scratch.get(), groups);
-            }
+            const std::int64_t slices = l.matrix
+                                            ? (fast ? b.t.linear_weight_gradient_fast : b.t.linear_weight_gradient)(
+                                                  b.stream, l.out(), l.in(), x.get(), dy.get(), scratch.get(), groups)
+                                            : (fast ? b.t.conv_weight_gradient_fast : b.t.conv_weight_gradient)(
+                                                  b.stream, l.geometry, x.get(), dy.get(), scratch.get(), groups);
+            b.t.add_slices(b.stream, scratch.get(), l.geometry.out_channels * taps, slices, {nullptr, dw.get(), true});
           },
           40.0);
       b.line("weights", name_of(l.geometry) + (fast ? ", fast" : ""), ms,

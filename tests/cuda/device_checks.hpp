@@ -199,7 +199,7 @@ inline void check_training(Report& report, const Table&) {
   std::vector<std::int32_t> predictions(37), expected_predictions(static_cast<std::size_t>(batch.groups() * 16));
   for (int pass = 0; pass < 3; ++pass) {  // as it is, and recorded
     model.parameters().zero_gradients();
-    device.accumulate(batch, batch.values(), 0.1f, losses.data(), predictions.data());
+    device.accumulate(batch, batch.images(), batch.values(), 0.1f, losses.data(), predictions.data());
     close("gradient of the weights", gradients, expected, 1e-5);
   }
   report.equal("losses", losses.data(), loss.data(), 37);

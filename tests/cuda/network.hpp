@@ -138,13 +138,16 @@ class DeviceNetwork {
       const auto& l = layers_[i];
       const float* in = i == 0 ? x : values_[i - 1].get();
       float* dw = gradients_.get() + l.weight;
-      if (l.matrix) {
-        linear_gradient_(stream_, l.out(), l.in(), in, deltas_[i + 1].get(), dw, scratch_[0].get(), groups_);
-      } else {
-        conv_gradient_(stream_, l.geometry, in, deltas_[i + 1].get(), dw, scratch_[0].get(), groups_);
-      }
-      t_.bias_gradient(stream_, l.geometry.out_channels, l.geometry.out_height * l.geometry.out_width,
-                       deltas_[i + 1].get(), gradients_.get() + l.bias, scratch_[0].get(), groups_);
+      const float* dy = deltas_[i + 1].get();
+      float* partial = scratch_[0].get();
+      const auto& g = l.geometry;
+      const std::int64_t slices = l.matrix ? linear_gradient_(stream_, l.out(), l.in(), in, dy, partial, groups_)
+                                           : conv_gradient_(stream_, g, in, dy, partial, groups_);
+      t_.add_slices(stream_, partial, g.out_channels * (g.in_channels / g.groups) * g.kernel_height * g.kernel_width,
+                    slices, {nullptr, dw, true});
+      t_.add_slices(stream_, partial, g.out_channels,
+                    t_.bias_gradient(stream_, g.out_channels, g.out_height * g.out_width, dy, partial, groups_),
+                    {nullptr, gradients_.get() + l.bias, true});
     }
   }
 

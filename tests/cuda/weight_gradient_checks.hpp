@@ -12,7 +12,7 @@ namespace cuda_checks {
 template <class Term>
 float sum_over_images(std::int64_t images, std::int64_t positions, const Term& term) {
   const std::int64_t groups = groups_of(images, 32);
-  const std::int64_t slice = positions >= 64 ? 1 : (64 + positions - 1) / positions;
+  const std::int64_t slice = positions >= 64 ? 1 : positions >= 32 ? 2 : positions >= 16 ? 4 : 8;
   float total = 0.0f;
   for (std::int64_t first = 0; first < groups; first += slice) {
     float lane[32] = {};
@@ -92,32 +92,45 @@ inline void compare_weight_gradient(Report& report, const Table& t, const kernel
   const std::int64_t groups = groups_of(images, 32);
   const OnDevice<float> dx(t, to_lanes(x, images, in, 32));
   const OnDevice<float> ddy(t, gradient_lanes(dy, images, out));
-  const OnDevice<float> dw(t, before);
-  const OnDevice<float> db(t, bias_before);
   const OnDevice<float> scratch(t, static_cast<std::size_t>(t.conv_weight_gradient_scratch(g, groups)));
   const OnDevice<float> bias_scratch(
       t, static_cast<std::size_t>(t.bias_gradient_scratch(g.out_channels, positions, groups)));
-  if (matrix) {
-    t.linear_weight_gradient(nullptr, g.out_channels, g.in_channels, dx.get(), ddy.get(), dw.get(), scratch.get(),
-                             groups);
-  } else {
-    t.conv_weight_gradient(nullptr, g, dx.get(), ddy.get(), dw.get(), scratch.get(), groups);
-  }
-  t.bias_gradient(nullptr, g.out_channels, positions, ddy.get(), db.get(), bias_scratch.get(), groups);
+  const auto n = static_cast<std::int64_t>(before.size());
+  // The groups [first, last), added up as `sum` and `bias_sum` say.
+  const auto add = [&](std::int64_t first, std::int64_t last, const kernels::cuda::SliceSum& sum,
+                       const kernels::cuda::SliceSum& bias_sum, bool fast = false) {
+    const float* px = dx.get() + first * in * 32;
+    const float* pdy = ddy.get() + first * out * 32;
+    const std::int64_t slices = matrix
+                                    ? (fast ? t.linear_weight_gradient_fast : t.linear_weight_gradient)(
+                                          nullptr, g.out_channels, g.in_channels, px, pdy, scratch.get(), last - first)
+                                    : (fast ? t.conv_weight_gradient_fast : t.conv_weight_gradient)(
+                                          nullptr, g, px, pdy, scratch.get(), last - first);
+    t.add_slices(nullptr, scratch.get(), n, slices, sum);
+    t.add_slices(nullptr, bias_scratch.get(), g.out_channels,
+                 t.bias_gradient(nullptr, g.out_channels, positions, pdy, bias_scratch.get(), last - first), bias_sum);
+  };
+  const OnDevice<float> dw(t, before);
+  const OnDevice<float> db(t, bias_before);
+  add(0, groups, {nullptr, dw.get(), true}, {nullptr, db.get(), true});
   const std::string what = "weight gradient " + name_of(g);
-  report.equal(what, dw.values().data(), expected.data(), static_cast<std::int64_t>(expected.size()));
+  report.equal(what, dw.values().data(), expected.data(), n);
   report.equal(what + " bias", db.values().data(), bias_expected.data(), g.out_channels);
+  // One block of images, and the others behind its sums: the same bits.
+  if (constexpr std::int64_t kBlock = kernels::cuda::kBlockImages / 32; groups > kBlock) {
+    const OnDevice<float> again(t, before), again_bias(t, bias_before), carry(t, before.size());
+    const OnDevice<float> carry_bias(t, bias_before.size());
+    add(0, kBlock, {nullptr, carry.get(), false}, {nullptr, carry_bias.get(), false});
+    add(kBlock, groups, {carry.get(), again.get(), true}, {carry_bias.get(), again_bias.get(), true});
+    report.equal(what + ", shared", again.values().data(), expected.data(), n);
+    report.equal(what + " bias, shared", again_bias.values().data(), bias_expected.data(), g.out_channels);
+  }
   if (worst > 1e-5) {
     report.fail(pavise::concat(what, ": ", worst, " of the sum of magnitudes from the exact sum"));
   }
   // In the fast mode: within the rounding of both factors to TF32.
-  const OnDevice<float> fast(t, Rows(before.size()));
-  if (matrix) {
-    t.linear_weight_gradient_fast(nullptr, g.out_channels, g.in_channels, dx.get(), ddy.get(), fast.get(),
-                                  scratch.get(), groups);
-  } else {
-    t.conv_weight_gradient_fast(nullptr, g, dx.get(), ddy.get(), fast.get(), scratch.get(), groups);
-  }
+  const OnDevice<float> fast(t, before.size());
+  add(0, groups, {nullptr, fast.get(), false}, {nullptr, db.get(), true}, true);
   const Rows got = fast.values();
   std::int64_t wrong = 0;
   for (std::size_t i = 0; i < got.size(); ++i) {
@@ -131,7 +144,8 @@ inline void check_weight_gradients(Report& report, const Table& t) {
     compare_weight_gradient(report, t, g, 45, false);
   }
   compare_weight_gradient(report, t, geometry(2, 9, 9, 3, 2, 1, 0, 1, 1), 100, false);
-  for (const std::int64_t images : {1, 33, 200}) {
+  compare_weight_gradient(report, t, geometry(2, 5, 5, 3, 2, 1, 0, 1, 1), 300, false);
+  for (const std::int64_t images : {1, 33, 200, 600}) {
     compare_weight_gradient(report, t, geometry(37, 1, 1, 11, 1, 1, 0, 1, 1), images, true);
   }
 }

@@ -37,14 +37,20 @@ class Accelerator {
   virtual std::string device() const = 0;
   /// Images that it takes in one go.
   virtual std::int64_t capacity() const = 0;
+  /// Processes, each with such an accelerator, that share the minibatches of `accumulate`.
+  virtual int processes() const { return 1; }
+  /// They take whole blocks of so many images.
+  virtual std::int64_t block() const = 0;
   /// Perturbs a whole batch (capacity() images at most) into `adversarial`, laid out as clean.values(); every image gets
   /// the bits of the CPU's Pgd. `adversarial` null: the images stay on the device for `accumulate`. Thread-safe.
   virtual void descend(const Descent& descent, const LaneBatch<float>& clean, const Seed& seed, float* adversarial) = 0;
   /// A training pass over the images of `batch` with the pixels at `pixels`, laid out as batch.values() (null: what the
   /// last `descend` left): adds the gradient of their mean cross-entropy to the gradients of the model's parameters.
-  /// losses and predictions get a number for each image, in their order.
-  virtual void accumulate(const LaneBatch<float>& batch, const float* pixels, float smoothing, float* losses,
-                          std::int32_t* predictions) = 0;
+  /// losses and predictions get a number for each image, in their order. With several processes `batch` is this one's
+  /// share of `images_of_all` images (share_of, by blocks), possibly none, and the gradient is that of all of them, with
+  /// the same bits on every process for any number of processes.
+  virtual void accumulate(const LaneBatch<float>& batch, std::int64_t images_of_all, const float* pixels,
+                          float smoothing, float* losses, std::int32_t* predictions) = 0;
 };
 
 }  // namespace pavise::attack

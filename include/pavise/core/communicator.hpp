@@ -35,9 +35,11 @@ class Communicator {
   bool last() const { return rank() == size() - 1; }
 };
 
-/// The part [begin, end) of [0, n) that is the share of `rank` among `ranks`: all of them nearly equal, in order.
-inline std::pair<std::int64_t, std::int64_t> share_of(std::int64_t n, int rank, int ranks) {
-  return {n * rank / ranks, n * (rank + 1) / ranks};
+/// The part [begin, end) of [0, n) that is the share of `rank` among `ranks`, in order: whole blocks of `block` items, the
+/// last one excepted, and no share larger than need be. The last ranks may have none.
+inline std::pair<std::int64_t, std::int64_t> share_of(std::int64_t n, int rank, int ranks, std::int64_t block = 1) {
+  const std::int64_t each = ((n + block - 1) / block + ranks - 1) / ranks * block;
+  return {std::min(n, each * rank), std::min(n, each * (rank + 1))};
 }
 
 /// Gives all ranks the values of rank `from`.
@@ -61,11 +63,11 @@ void in_turn(Communicator& team, std::span<T> values, const Work& work) {
   }
 }
 
-/// Fills in what the others have of `values`, `n` items of `width` values, of which each rank has its share.
+/// Fills in what the others have of `values`, `n` items of `width` values, of which each rank has its share_of.
 template <class T>
-void gather_shares(Communicator& team, T* values, std::int64_t n, std::int64_t width) {
+void gather_shares(Communicator& team, T* values, std::int64_t n, std::int64_t width, std::int64_t block = 1) {
   for (int rank = 0; rank < team.size(); ++rank) {
-    const auto [begin, end] = share_of(n, rank, team.size());
+    const auto [begin, end] = share_of(n, rank, team.size(), block);
     if (begin < end) {
       broadcast(team, std::span(values + begin * width, static_cast<std::size_t>((end - begin) * width)), rank);
     }

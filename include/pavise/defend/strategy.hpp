@@ -53,6 +53,7 @@ struct Step {
   Communicator* team = nullptr;           ///< who makes the update together with this process; null: nobody
   std::int64_t images_of_all = 0;         ///< images of the minibatch, where there is a team
   std::int64_t images_before = 0;         ///< of these, in front of this process's
+  std::int64_t block = kernels::kLanes;   ///< images that a share is a multiple of
   attack::Accelerator* device = nullptr;  ///< that holds the model, where one does
 
   /// Images of the minibatch.
@@ -73,20 +74,20 @@ struct Step {
     seeds.assign(slots, 0.0f);
     std::fill_n(seeds.begin(), own, 1.0f / static_cast<float>(images()));
     tape.backward(loss, seeds.data());
-    const float* losses = loss.data();  // one number an image: groups follow each other
     if (team != nullptr) {
       broadcast(*team, model.parameters().gradients(), team->size() - 1);
-      const std::int64_t groups = (images() + kernels::kLanes - 1) / kernels::kLanes;
-      losses_of_all.resize(static_cast<std::size_t>(groups * kernels::kLanes));
-      std::copy_n(losses, slots, losses_of_all.begin() + images_before);
-      gather_shares(*team, losses_of_all.data(), groups, kernels::kLanes);
-      losses = losses_of_all.data();
     }
-    add_losses(losses);
+    add_losses(loss.data());  // one number an image: groups follow each other
   }
-  /// Adds the losses of all images of the minibatch to the totals, behind a backward pass.
+  /// Adds the losses of the minibatch's images, of which these are this process's, to the totals, behind a backward pass.
   void add_losses(const float* losses) {
     passes.backward += clean.images();
+    if (team != nullptr) {
+      losses_of_all.resize(static_cast<std::size_t>(images()));
+      std::copy_n(losses, clean.images(), losses_of_all.begin() + images_before);
+      gather_shares(*team, losses_of_all.data(), images(), 1, block);
+      losses = losses_of_all.data();
+    }
     for (std::int64_t i = 0; i < images(); ++i) {
       totals.loss += static_cast<double>(losses[i]);
     }
@@ -114,7 +115,7 @@ struct Step {
     totals.clean += {.correct = counts[2], .total = counts[3]};
   }
 
-  std::vector<float> losses_of_all = {};  ///< scratch of `backward`
+  std::vector<float> losses_of_all = {};  ///< scratch of `add_losses`
 };
 
 /// A copy of all that training changes.
@@ -200,9 +201,12 @@ inline void perturb_first(Step& step, const attack::Attack& attack, std::int64_t
   if (step.device != nullptr) {
     const auto descent = attack.descent();
     require(descent.has_value(), attack.name(), ": does not run on ", step.device->device());
-    const bool all = count == clean.images();  // then they need not come back
+    if (clean.images() == 0) {
+      return;
+    }
+    const bool all = count >= clean.images();  // then they need not come back
     step.device->descend(*descent, clean, seed, all ? nullptr : step.adversarial.data());
-    for (std::int64_t i = count; i < clean.images(); ++i) {
+    for (std::int64_t i = std::max<std::int64_t>(0, count); i < clean.images(); ++i) {
       for (std::int64_t e = 0; e < n; ++e) {
         const std::int64_t at = (i / kernels::kLanes * n + e) * kernels::kLanes + i % kernels::kLanes;
         step.adversarial[static_cast<std::size_t>(at)] = clean.values()[at];
@@ -232,11 +236,11 @@ inline void perturb_first(Step& step, const attack::Attack& attack, std::int64_t
 /// The pass of a step that trains on `images` with cross-entropy, of which the first `perturbed` are adversarial.
 inline void cross_entropy_pass(Step& step, float* images, std::int64_t perturbed) {
   if (step.device != nullptr) {
-    const bool crafted = images == step.adversarial.data() && perturbed == step.clean.images();
+    const bool crafted = images == step.adversarial.data() && perturbed >= step.clean.images();
     step.seeds.resize(static_cast<std::size_t>(step.clean.images()));
     step.predictions.resize(step.seeds.size());
-    step.device->accumulate(step.clean, crafted ? nullptr : images, static_cast<float>(step.label_smoothing),
-                            step.seeds.data(), step.predictions.data());
+    step.device->accumulate(step.clean, step.images(), crafted ? nullptr : images,
+                            static_cast<float>(step.label_smoothing), step.seeds.data(), step.predictions.data());
     step.count_predictions(perturbed);
     step.add_losses(step.seeds.data());
     return;

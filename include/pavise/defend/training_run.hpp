@@ -56,8 +56,8 @@ class TrainingRun : public Inspection {
       require(strategy.runs_on_device(), strategy.name(), ": this training does not run on ", device_->device(),
               "; plain training and FGSM-RS or PGD training in linf and l2 do");
       const auto processes = options.team != nullptr ? options.team->size() : 1;
-      require(processes == 1, "trainer: ", processes, " processes and ", device_->device(),
-              ", expected one of the two");
+      require(processes == device_->processes(), "trainer: ", processes, " processes, and ", device_->device(),
+              " was set up to share minibatches with ", device_->processes(), " (device::training takes its peers)");
     }
     if (!options.checkpoint.empty()) {
       configuration_ = configuration(updates_);
@@ -186,6 +186,7 @@ class TrainingRun : public Inspection {
               .team = options_.team,
               .images_of_all = images,
               .images_before = before,
+              .block = block(),
               .device = device_.get()};
     for (std::int64_t replay = 0; replay < strategy_.replays(); ++replay) {
       step.update = update_;
@@ -211,14 +212,15 @@ class TrainingRun : public Inspection {
     passes_.backward += passes[1];
   }
 
-  /// The images [begin, end) of a minibatch that are this process's: whole groups.
+  /// Images that a share of a minibatch is a multiple of: those of a group, or what a device asks for.
+  std::int64_t block() const { return device_ != nullptr ? device_->block() : kernels::kLanes; }
+
+  /// The images [begin, end) of a minibatch that are this process's: whole blocks.
   std::pair<std::int64_t, std::int64_t> own_images(std::int64_t images) const {
     if (options_.team == nullptr) {
       return {0, images};
     }
-    const std::int64_t groups = (images + kernels::kLanes - 1) / kernels::kLanes;
-    const auto [begin, end] = share_of(groups, options_.team->rank(), options_.team->size());
-    return {std::min(images, begin * kernels::kLanes), std::min(images, end * kernels::kLanes)};
+    return share_of(images, options_.team->rank(), options_.team->size(), block());
   }
 
   /// Makes each of `values` the sum of all processes'.

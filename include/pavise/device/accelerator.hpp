@@ -27,6 +27,8 @@ struct Options {
   std::int64_t capacity = 0;
   bool training = false;  ///< gradients of the weights, too
   Arithmetic arithmetic = Arithmetic::exact;
+  /// Devices of other processes that share the minibatches of training; null: this one has all of it.
+  std::shared_ptr<Peers> peers = nullptr;
 };
 
 namespace detail {
@@ -56,7 +58,8 @@ class GpuAccelerator : public attack::Accelerator {
  public:
   GpuAccelerator(const nn::Model& model, Device device, const Options& options)
       : network_(model, device, detail::choose_capacity(model, device, options.capacity),
-                 options.training ? Use::training : Use::gradient, options.arithmetic) {
+                 options.training ? Use::training : Use::gradient, options.arithmetic),
+        peers_(options.peers) {
     if (options.training && model.net().declaration().temperature != 1) {
       evaluation_ = std::make_unique<Network>(model, device, network_.capacity(), Use::gradient, options.arithmetic);
     }
@@ -78,6 +81,8 @@ class GpuAccelerator : public attack::Accelerator {
 
   std::string device() const override { return network_.stream().device().to_string(); }
   std::int64_t capacity() const override { return network_.capacity(); }
+  int processes() const override { return peers_ != nullptr ? peers_->size() : 1; }
+  std::int64_t block() const override { return kernels::cuda::kBlockImages; }
 
   void descend(const attack::Descent& descent, const LaneBatch<float>& clean, const attack::Seed& seed,
                float* adversarial) override {
@@ -124,21 +129,31 @@ class GpuAccelerator : public attack::Accelerator {
     net.stream().finish();
   }
 
-  void accumulate(const LaneBatch<float>& batch, const float* pixels, float smoothing, float* losses,
-                  std::int32_t* predictions) override {
+  void accumulate(const LaneBatch<float>& batch, std::int64_t images_of_all, const float* pixels, float smoothing,
+                  float* losses, std::int32_t* predictions) override {
     const std::lock_guard lock(mutex_);
     begin(network_, batch);
-    if (pixels != nullptr) {
+    if (pixels != nullptr && batch.images() > 0) {
       put_images(network_, batch, pixels, x_);
       put_names(network_, batch);
     }
     const std::int64_t images = batch.images();
-    run_recorded(network_, {images, 0, 0, smoothing, 0, 0, 0}, [&] {
+    const auto passes = [&] {
       network_.forward(x_.get(), images);
       network_.predict();
-      network_.cross_entropy(labels(), smoothing, 1.0f / static_cast<float>(images));
-      network_.weight_gradients();
-    });
+      network_.cross_entropy(labels(), smoothing, 1.0f / static_cast<float>(images_of_all));
+    };
+    if (peers_ == nullptr) {
+      run_recorded(network_, {images, 0, 0, smoothing, 0, 0, 0}, [&] {
+        passes();
+        network_.weight_gradients();
+      });
+    } else {  // what others send is waited for: no graph
+      if (images > 0) {
+        passes();
+      }
+      network_.weight_gradients(peers_.get(), images_of_all);
+    }
     auto gradients = network_.model().parameters().gradients();
     downloaded_.resize(gradients.size());
     network_.gradients().download(downloaded_.data(), network_.gradients().size());
@@ -220,6 +235,7 @@ class GpuAccelerator : public attack::Accelerator {
 
   std::mutex mutex_;
   Network network_;
+  std::shared_ptr<Peers> peers_;
   std::unique_ptr<Network> evaluation_;  ///< where evaluation passes are not those of training
   Array<float> host_, center_, x_, draws_;
   Array<std::uint32_t> labels_, ids_, restarts_, words_;
@@ -227,11 +243,13 @@ class GpuAccelerator : public attack::Accelerator {
   std::vector<float> downloaded_;
 };
 
-/// For defend::TrainOptions::accelerate: training on a device.
-inline auto training(Device device, Arithmetic arithmetic = Arithmetic::exact) {
-  return [device, arithmetic](const nn::Model& model, std::int64_t batch_size) -> std::unique_ptr<attack::Accelerator> {
+/// For defend::TrainOptions::accelerate: training on a device, or on those of all processes of a team (`peers`).
+inline auto training(Device device, Arithmetic arithmetic = Arithmetic::exact, std::shared_ptr<Peers> peers = nullptr) {
+  return [=](const nn::Model& model, std::int64_t batch_size) -> std::unique_ptr<attack::Accelerator> {
+    const int ranks = peers != nullptr ? peers->size() : 1;
+    const auto [begin, end] = share_of(batch_size, 0, ranks, kernels::cuda::kBlockImages);  // the largest share
     return std::make_unique<GpuAccelerator>(
-        model, device, Options{.capacity = batch_size, .training = true, .arithmetic = arithmetic});
+        model, device, Options{.capacity = end - begin, .training = true, .arithmetic = arithmetic, .peers = peers});
   };
 }
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "pavise/autodiff/linear.hpp"
+#include "pavise/device/gradient_sums.hpp"
 #include "pavise/device/memory.hpp"
 #include "pavise/device/product.hpp"
 #include "pavise/nn/model.hpp"
@@ -93,8 +94,11 @@ class Network {
       input_gradient_ = Array<float>(stream_, lanes(model_.input_shape().numel()));
     }
     if (use_ == Use::training) {
-      gradients_ = Array<float>(stream_, static_cast<std::int64_t>(store.gradients().size()));
-      scratch_ = Array<float>(stream_, scratch);
+      std::int64_t largest = 0;
+      for (const auto& p : store.parameters()) {
+        largest = std::max(largest, p.size());
+      }
+      sums_ = GradientSums(stream_, static_cast<std::int64_t>(store.gradients().size()), largest, scratch);
     }
     for (std::size_t i = 0; i < steps_.size(); ++i) {  // a reshaped value lies where the value itself does
       if (steps_[i].op.kind == Kind::reshape) {
@@ -170,14 +174,19 @@ class Network {
     return input_.has_gradient ? input_.gradient : nullptr;
   }
 
-  /// Queues the gradients of all weights of the last pass; `gradients` are then those of the model's store.
-  void weight_gradients() {
+  /// Queues the gradients of all weights of the last pass; `gradients` are then those of the model's store. With peers
+  /// the pass was over this process's share of `images_of_all` images (none: there was no pass).
+  void weight_gradients(Peers* peers = nullptr, std::int64_t images_of_all = 0) {
     require(use_ == Use::training, "device network: gradients of weights, expected a network for training");
-    stream_.kernels().fill_bytes(gradients_.get(), 0, static_cast<std::size_t>(gradients_.size()) * sizeof(float),
-                                 stream_.get());
-    backward(true, false);
+    sums_.begin(stream_, peers, images_of_all);
+    const std::int64_t own = peers != nullptr ? sums_.own_images(images_of_all) : images_;
+    if (own > 0) {
+      require(images_ == own, "device network: a pass over ", images_, " images, expected the share of ", own);
+      backward(true, false);
+    }
+    sums_.finish(stream_);
   }
-  const Array<float>& gradients() const { return gradients_; }
+  const Array<float>& gradients() const { return sums_.values(); }
 
  private:
   using Operation = TracedOperation<float>;
@@ -459,26 +468,24 @@ class Network {
 
   void add_weight_gradients(const Step& s, const float* x, const float* dy, std::int64_t groups) {
     const auto& k = stream_.kernels();
-    const auto gradient_of = [&](const Parameter<float>& p) { return gradients_.get() + offset_of(p); };
+    const auto& g = s.op.geometry;
+    float* partial = sums_.partial();
+    const auto add = [&](const Parameter<float>& p, std::int64_t slices) {
+      sums_.add(stream_, offset_of(p), p.size(), slices);
+    };
     if (s.op.bias != nullptr && s.op.bias->trainable()) {
       const std::int64_t channels = s.op.bias->size();
-      k.bias_gradient(stream_.get(), channels, s.out_size / channels, dy, gradient_of(*s.op.bias), scratch_.get(),
-                      groups);
+      add(*s.op.bias, k.bias_gradient(stream_.get(), channels, s.out_size / channels, dy, partial, groups));
     }
     if (!s.op.weight->trainable()) {
       return;
     }
-    float* dw = gradient_of(*s.op.weight);
     const float* in = s.op.transposed ? dy : x;
     const float* out = s.op.transposed ? x : dy;
-    const auto& g = s.op.geometry;
-    if (s.op.matrix) {
-      (fast_ ? k.linear_weight_gradient_fast : k.linear_weight_gradient)(stream_.get(), g.out_channels, g.in_channels,
-                                                                         in, out, dw, scratch_.get(), groups);
-    } else {
-      (fast_ ? k.conv_weight_gradient_fast : k.conv_weight_gradient)(stream_.get(), g, in, out, dw, scratch_.get(),
-                                                                     groups);
-    }
+    add(*s.op.weight, s.op.matrix ? (fast_ ? k.linear_weight_gradient_fast : k.linear_weight_gradient)(
+                                        stream_.get(), g.out_channels, g.in_channels, in, out, partial, groups)
+                                  : (fast_ ? k.conv_weight_gradient_fast : k.conv_weight_gradient)(
+                                        stream_.get(), g, in, out, partial, groups));
   }
 
   const nn::Model& model_;
@@ -488,7 +495,8 @@ class Network {
   bool fast_;
   std::vector<Array<float>> arrays_;
   std::map<const Parameter<float>*, Array<float>> derived_;
-  Array<float> parameters_, gradients_, seed_, loss_, saved_, scratch_, input_gradient_;
+  Array<float> parameters_, seed_, loss_, saved_, input_gradient_;
+  GradientSums sums_;
   std::array<Array<float>, 2> transformed_;
   Array<std::int32_t> prediction_;
   std::vector<Step> steps_;

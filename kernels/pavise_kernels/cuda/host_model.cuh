@@ -23,6 +23,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <numeric>
 #include <random>
@@ -344,6 +345,7 @@ class DeviceMemory {
     require<DeviceError>(base != MAP_FAILED, "cuda: out of memory: ", bytes, " bytes");
     mprotect(static_cast<std::byte*>(base) + body, page, PROT_NONE);
     void* p = static_cast<std::byte*>(base) + body - (bytes + 15) / 16 * 16;
+    const std::lock_guard lock(mutex_);
     sizes()[p] = {base, body + page};
 #endif
     std::memset(p, 0xFF, bytes);  // NaN
@@ -357,6 +359,7 @@ class DeviceMemory {
 #ifdef __SANITIZE_ADDRESS__
     ::operator delete (p, std::align_val_t{16});
 #else
+    const std::lock_guard lock(mutex_);
     const auto [base, size] = sizes().at(p);
     munmap(base, size);
     sizes().erase(p);
@@ -368,6 +371,7 @@ class DeviceMemory {
     static std::map<void*, std::pair<void*, std::size_t>> all;
     return all;
   }
+  inline static std::mutex mutex_;
 };
 
 }  // namespace host_model

@@ -63,6 +63,17 @@ struct ChannelFactors {
   const float* shift;
 };
 
+/// Where the slices of sums over images go.
+struct SliceSum {
+  const float* before;  ///< null, or the sums over the images before these, which the slices follow
+  float* out;
+  bool add;  ///< out += the sum, or out = the sum
+};
+
+/// Devices that share a batch take whole blocks of so many images, and go on with the sums of the one before: any number
+/// of devices comes to the same bits.
+inline constexpr int kBlockImages = 256;
+
 struct Table {
   // --- devices, memory, streams
 
@@ -113,29 +124,30 @@ struct Table {
                                     std::int64_t groups, int rows, int points);
   int (*fast_operator_tiles)(int i);
 
-  // --- what crosses the batch. A sum over images runs, for each lane, over the groups of a slice in turn (a number of
-  // --- groups that the layer's shape alone decides) and over the positions of each; lanes are then added by halves;
-  // --- then slices in turn, and the result is added to what is there. Lanes behind the last image must hold zero
-  // --- gradients.
+  // --- what crosses the batch. A sum over images runs, for each lane, over the groups of a slice in turn (1, 2, 4 or 8
+  // --- groups, as the layer's shape alone decides) and over the positions of each; lanes are then added by halves, and
+  // --- slices in turn. Lanes behind the last image must hold zero gradients.
 
-  /// Elements of scratch memory that the functions below need.
+  /// Elements that the slices' sums take, in either mode.
   std::int64_t (*conv_weight_gradient_scratch)(const ConvGeometry&, std::int64_t groups);
   std::int64_t (*linear_weight_gradient_scratch)(std::int64_t rows, std::int64_t columns, std::int64_t groups);
   std::int64_t (*bias_gradient_scratch)(std::int64_t channels, std::int64_t positions, std::int64_t groups);
-  /// dw += the weight gradient of a convolution.
-  void (*conv_weight_gradient)(Stream, const ConvGeometry&, const float* x, const float* dy, float* dw, float* scratch,
-                               std::int64_t groups);
-  /// dw (rows, columns) += dy x^T
-  void (*linear_weight_gradient)(Stream, std::int64_t rows, std::int64_t columns, const float* x, const float* dy,
-                                 float* dw, float* scratch, std::int64_t groups);
+  /// The slices' sums of a convolution's weight gradient, one slice behind another; returns how many slices.
+  std::int64_t (*conv_weight_gradient)(Stream, const ConvGeometry&, const float* x, const float* dy, float* partial,
+                                       std::int64_t groups);
+  /// The same of dy x^T, (rows, columns).
+  std::int64_t (*linear_weight_gradient)(Stream, std::int64_t rows, std::int64_t columns, const float* x,
+                                         const float* dy, float* partial, std::int64_t groups);
   /// The same in the fast mode: factors rounded to TF32, on tensor cores.
-  void (*conv_weight_gradient_fast)(Stream, const ConvGeometry&, const float* x, const float* dy, float* dw,
-                                    float* scratch, std::int64_t groups);
-  void (*linear_weight_gradient_fast)(Stream, std::int64_t rows, std::int64_t columns, const float* x, const float* dy,
-                                      float* dw, float* scratch, std::int64_t groups);
-  /// db[c] += the sum of dy (channels, positions)
-  void (*bias_gradient)(Stream, std::int64_t channels, std::int64_t positions, const float* dy, float* db,
-                        float* scratch, std::int64_t groups);
+  std::int64_t (*conv_weight_gradient_fast)(Stream, const ConvGeometry&, const float* x, const float* dy,
+                                            float* partial, std::int64_t groups);
+  std::int64_t (*linear_weight_gradient_fast)(Stream, std::int64_t rows, std::int64_t columns, const float* x,
+                                              const float* dy, float* partial, std::int64_t groups);
+  /// The same of dy (channels, positions), over its positions.
+  std::int64_t (*bias_gradient)(Stream, std::int64_t channels, std::int64_t positions, const float* dy, float* partial,
+                                std::int64_t groups);
+  /// Adds up the slices of n sums.
+  void (*add_slices)(Stream, const float* partial, std::int64_t n, std::int64_t slices, const SliceSum&);
   void (*sgd_update)(Stream, float* value, const float* gradient, float* velocity, std::int64_t n, const SgdStep&);
   void (*adam_update)(Stream, float* value, const float* gradient, float* first, float* second, std::int64_t n,
                       const AdamStep&);

@@ -5,9 +5,10 @@
 //
 // The order of a sum depends on the layer's shape and the number of groups alone, never on the device: for each lane the
 // groups of a slice in turn and in each the positions in row-major order (what falls outside the image counts as 0);
-// lanes l and l+16, then l+8, +4, +2, +1; slices in turn; and last what is there already. It is not the CPU's order,
-// which gives each lane all groups in one chain. Oracle: the same order in plain loops and the CPU's result within
-// rounding, tests/cuda/weight_gradient_checks.hpp.
+// lanes l and l+16, then l+8, +4, +2, +1; slices in turn; and last what is there already. A slice has 1, 2, 4 or 8
+// groups, so that devices that share a batch by whole blocks of kBlockImages and go on with each other's sums come to the
+// same bits as one. It is not the CPU's order, which gives each lane all groups in one chain. Oracle: the same order in
+// plain loops and the CPU's result within rounding, tests/cuda/weight_gradient_checks.hpp.
 #include "pavise_kernels/cuda/runtime.cuh"
 #include "pavise_kernels/cuda/tensor_core.cuh"
 
@@ -18,13 +19,18 @@ namespace {
 constexpr int kRows = 8;
 constexpr int kTaps = 8;
 constexpr int kWarps = 4;
-constexpr std::int64_t kSlicePositions = 64;  ///< at least so many positions of each image in a slice, if there are
+constexpr std::int64_t kSlicePositions = 64;  ///< a slice has so many positions of each image, or a block's groups
 
-std::int64_t slice_groups(std::int64_t positions) {
-  return positions >= kSlicePositions ? 1 : (kSlicePositions + positions - 1) / std::max<std::int64_t>(1, positions);
+/// Groups of a slice, given the positions that are enough for one.
+std::int64_t slice_groups(std::int64_t positions, std::int64_t enough = kSlicePositions) {
+  std::int64_t n = 1;
+  while (n * positions < enough && n * kLanes < kBlockImages) {
+    n *= 2;
+  }
+  return n;
 }
-std::int64_t slices_of(std::int64_t positions, std::int64_t groups) {
-  const std::int64_t each = slice_groups(positions);
+std::int64_t slices_of(std::int64_t positions, std::int64_t groups, std::int64_t enough = kSlicePositions) {
+  const std::int64_t each = slice_groups(positions, enough);
   return (groups + each - 1) / each;
 }
 
@@ -209,17 +215,9 @@ __global__ void __launch_bounds__(kWarps * 32, 3) weight_gradient_kernel(Job job
 
 // --- the fast mode: the same sums on tensor cores, in TF32
 
-constexpr int kFastRows = 32;            ///< of a warp's tile: two blocks of 16
-constexpr int kFastTaps = 64;            ///< eight blocks of 8
-constexpr std::int64_t kFastSlice = 32;  ///< at least so many positions of 32 images in a slice
-
-std::int64_t fast_slice_groups(std::int64_t positions) {
-  return positions >= kFastSlice ? 1 : (kFastSlice + positions - 1) / std::max<std::int64_t>(1, positions);
-}
-std::int64_t fast_slices_of(std::int64_t positions, std::int64_t groups) {
-  const std::int64_t each = fast_slice_groups(positions);
-  return (groups + each - 1) / each;
-}
+constexpr int kFastRows = 32;                ///< of a warp's tile: two blocks of 16
+constexpr int kFastTaps = 64;                ///< eight blocks of 8
+constexpr std::int64_t kFastPositions = 32;  ///< kSlicePositions of this mode
 
 /// Images of lane 4g+t for products of eight: 4t to 4t+3 and 16+4t to 16+4t+3, one of each at a time.
 struct Eight {
@@ -350,15 +348,15 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-/// out[i] += the slices' sums, in order.
+/// The slices' sums, in order, behind what came before them.
 __global__ void __launch_bounds__(kThreads)
-    add_slices_kernel(const float* partial, float* out, std::int64_t n, std::int64_t slices) {
+    add_slices_kernel(const float* partial, std::int64_t n, std::int64_t slices, SliceSum to) {
   for (std::int64_t i = thread_index(); i < n; i += thread_total()) {
-    float sum = partial[i];
-    for (std::int64_t s = 1; s < slices; ++s) {
+    float sum = to.before != nullptr ? to.before[i] : partial[i];
+    for (std::int64_t s = to.before != nullptr ? 0 : 1; s < slices; ++s) {
       sum = sum + partial[s * n + i];
     }
-    out[i] = out[i] + sum;
+    to.out[i] = to.add ? to.out[i] + sum : sum;
   }
 }
 
@@ -375,20 +373,21 @@ ConvGeometry matrix_geometry(std::int64_t rows, std::int64_t columns) {
 
 std::int64_t conv_scratch(const ConvGeometry& g, std::int64_t groups) {
   const std::int64_t positions = g.out_height * g.out_width;
-  return std::max(slices_of(positions, groups), fast_slices_of(positions, groups)) * g.out_channels *
+  return slices_of(positions, groups, std::min(kSlicePositions, kFastPositions)) * g.out_channels *
          (g.in_channels / g.groups) * g.kernel_height * g.kernel_width;
 }
 
-void conv_weight_gradient(Stream stream, const ConvGeometry& g, const float* x, const float* dy, float* dw,
-                          float* scratch, std::int64_t groups, bool tensor_cores) {
+std::int64_t conv_weight_gradient(Stream stream, const ConvGeometry& g, const float* x, const float* dy, float* partial,
+                                  std::int64_t groups, bool tensor_cores) {
   const std::int64_t positions = g.out_height * g.out_width;
   // Fewer rows or taps than a tile has would leave most of it empty.
   const bool fast = tensor_cores && g.out_channels / g.groups >= 16 &&
                     g.in_channels / g.groups * g.kernel_height * g.kernel_width >= 48;
-  const std::int64_t slices = fast ? fast_slices_of(positions, groups) : slices_of(positions, groups);
+  const std::int64_t enough = fast ? kFastPositions : kSlicePositions;
+  const std::int64_t slices = slices_of(positions, groups, enough);
   const Job job{.x = x,
                 .dy = dy,
-                .partial = scratch,
+                .partial = partial,
                 .channels = static_cast<int>(g.in_channels / g.groups),
                 .height = static_cast<int>(g.in_height),
                 .width = static_cast<int>(g.in_width),
@@ -403,21 +402,20 @@ void conv_weight_gradient(Stream stream, const ConvGeometry& g, const float* x, 
                 .taps = static_cast<int>(g.in_channels / g.groups * g.kernel_height * g.kernel_width),
                 .channel_groups = static_cast<int>(g.groups),
                 .groups = static_cast<int>(groups),
-                .slice = static_cast<int>(fast ? fast_slice_groups(positions) : slice_groups(positions))};
+                .slice = static_cast<int>(slice_groups(positions, enough))};
   constexpr std::int64_t kLimit = std::int64_t{1} << 26;
   require<DeviceError>(g.in_channels * g.in_height * g.in_width < kLimit && g.out_channels * positions < kLimit,
                        "cuda: weight gradient of an image of ", g.in_channels * g.in_height * g.in_width,
                        " elements, expected less than 2^26");
-  const std::int64_t n = g.out_channels * job.taps;
-  if (n == 0 || slices == 0 || positions == 0) {
-    return;
+  if (g.out_channels * job.taps == 0 || slices == 0 || positions == 0) {
+    return 0;
   }
   const int rows = fast ? kFastRows : kRows;
   const int taps = fast ? kFastTaps : kTaps;
   const std::int64_t warps = slices * g.groups * ((job.rows + rows - 1) / rows) * ((job.taps + taps - 1) / taps);
   launch(stream, "weight_gradient", fast ? weight_gradient_fast_kernel : weight_gradient_kernel,
          dim3(static_cast<unsigned>((warps + kWarps - 1) / kWarps)), kWarps * 32, 0, job, warps);
-  launch(stream, "add_slices", add_slices_kernel, blocks_for(n), kThreads, 0, scratch, dw, n, slices);
+  return slices;
 }
 
 }  // namespace
@@ -430,32 +428,37 @@ void fill_weight_gradient(Table& t) {
   t.bias_gradient_scratch = [](std::int64_t channels, std::int64_t positions, std::int64_t groups) {
     return slices_of(positions, groups) * channels;
   };
-  t.conv_weight_gradient = [](Stream stream, const ConvGeometry& g, const float* x, const float* dy, float* dw,
-                              float* scratch, std::int64_t groups) {
-    conv_weight_gradient(stream, g, x, dy, dw, scratch, groups, false);
+  t.conv_weight_gradient = [](Stream stream, const ConvGeometry& g, const float* x, const float* dy, float* partial,
+                              std::int64_t groups) {
+    return conv_weight_gradient(stream, g, x, dy, partial, groups, false);
   };
-  t.conv_weight_gradient_fast = [](Stream stream, const ConvGeometry& g, const float* x, const float* dy, float* dw,
-                                   float* scratch, std::int64_t groups) {
-    conv_weight_gradient(stream, g, x, dy, dw, scratch, groups, true);
-  };
-  t.linear_weight_gradient_fast = [](Stream stream, std::int64_t rows, std::int64_t columns, const float* x,
-                                     const float* dy, float* dw, float* scratch, std::int64_t groups) {
-    conv_weight_gradient(stream, matrix_geometry(rows, columns), x, dy, dw, scratch, groups, true);
+  t.conv_weight_gradient_fast = [](Stream stream, const ConvGeometry& g, const float* x, const float* dy,
+                                   float* partial, std::int64_t groups) {
+    return conv_weight_gradient(stream, g, x, dy, partial, groups, true);
   };
   t.linear_weight_gradient = [](Stream stream, std::int64_t rows, std::int64_t columns, const float* x, const float* dy,
-                                float* dw, float* scratch, std::int64_t groups) {
-    conv_weight_gradient(stream, matrix_geometry(rows, columns), x, dy, dw, scratch, groups, false);
+                                float* partial, std::int64_t groups) {
+    return conv_weight_gradient(stream, matrix_geometry(rows, columns), x, dy, partial, groups, false);
   };
-  t.bias_gradient = [](Stream stream, std::int64_t channels, std::int64_t positions, const float* dy, float* db,
-                       float* scratch, std::int64_t groups) {
+  t.linear_weight_gradient_fast = [](Stream stream, std::int64_t rows, std::int64_t columns, const float* x,
+                                     const float* dy, float* partial, std::int64_t groups) {
+    return conv_weight_gradient(stream, matrix_geometry(rows, columns), x, dy, partial, groups, true);
+  };
+  t.bias_gradient = [](Stream stream, std::int64_t channels, std::int64_t positions, const float* dy, float* partial,
+                       std::int64_t groups) -> std::int64_t {
     const std::int64_t slices = slices_of(positions, groups);
     if (channels == 0 || slices == 0) {
-      return;
+      return 0;
     }
     const dim3 blocks(static_cast<unsigned>((channels * slices * 32 + kThreads - 1) / kThreads));
-    launch(stream, "bias_gradient", bias_gradient_kernel, blocks, kThreads, 0, dy, scratch, channels, positions, groups,
+    launch(stream, "bias_gradient", bias_gradient_kernel, blocks, kThreads, 0, dy, partial, channels, positions, groups,
            slice_groups(positions), slices);
-    launch(stream, "add_slices", add_slices_kernel, blocks_for(channels), kThreads, 0, scratch, db, channels, slices);
+    return slices;
+  };
+  t.add_slices = [](Stream stream, const float* partial, std::int64_t n, std::int64_t slices, const SliceSum& to) {
+    if (n > 0 && slices > 0) {
+      launch(stream, "add_slices", add_slices_kernel, blocks_for(n), kThreads, 0, partial, n, slices, to);
+    }
   };
 }
 
