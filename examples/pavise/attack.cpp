@@ -96,7 +96,7 @@ nlohmann::json distances(const attack::Result& result) {
   return {{"images", all.size()}, {"median", *middle}, {"mean", sum / static_cast<double>(all.size())}};
 }
 
-void run_attack(const AttackOptions& o) {
+void run_attack(AttackOptions o) {
   o.apply();
   const auto settings = settings_of(o);
   require(o.filter_attack == "adaptive" || o.filter_attack == "unaware", "--filter-attack ", o.filter_attack,

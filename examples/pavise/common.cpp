@@ -11,6 +11,7 @@
 #include "pavise/core/parallel.hpp"
 #include "pavise/data/catalog.hpp"
 #include "pavise/io/file.hpp"
+#include "team.hpp"
 
 namespace pavise::program {
 
@@ -114,13 +115,16 @@ void Shared::add_to(CLI::App& app) {
   app.add_option("--threads", threads,
                  "Threads (default: as many as there are processors); results do not depend on it")
       ->check(CLI::NonNegativeNumber);
-  app.add_option("--device", device, "cpu, or cuda (cuda:N for another GPU than the first)")->capture_default_str();
+  app.add_option("--device", device,
+                 "cpu, or cuda (cuda:N for another GPU than the first; several processes take the GPUs in turn)")
+      ->capture_default_str();
   app.add_flag("--fast", fast,
                "On a GPU: convolutions and products on tensor cores, rounded to TF32, instead of the CPU's bits");
   app.add_flag("--quiet", quiet, "No progress bar");
 }
 
-void Shared::apply() const {
+void Shared::apply() {
+  chosen_ = device_of(device, team);
   if (threads > 0) {
     set_thread_count(threads);
   }

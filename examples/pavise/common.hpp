@@ -79,8 +79,9 @@ struct Shared {
   Communicator* team = nullptr;  ///< the processes that share the work; null: this one has all of it
 
   void add_to(CLI::App& app);
-  void apply() const;
-  Device chosen_device() const { return Device::named(device); }
+  /// Takes the options into account, before anything else.
+  void apply();
+  Device chosen_device() const { return chosen_; }
   /// "exact" or "fast": how products were computed, for records.
   std::string arithmetic() const { return fast ? "fast" : "exact"; }
   /// Refuses --device cuda for work that runs on the CPU alone.
@@ -88,6 +89,9 @@ struct Shared {
   /// Whether this process writes what comes out: one of a team does.
   bool writes() const { return team == nullptr || team->first(); }
   bool shows_progress() const { return !quiet && writes(); }
+
+ private:
+  Device chosen_ = Device::cpu();
 };
 
 /// Adds the subcommand; the function that it returns by `run` does the work. Those that take a team share it.

@@ -169,7 +169,7 @@ void print(std::FILE* to, const evaluate::DetectionReport& r, const defend::Feat
                describe(r.robust, r.total).c_str());
 }
 
-void run_detect(const DetectOptions& o) {
+void run_detect(DetectOptions o) {
   o.apply();
   o.require_cpu("detect");
   require(o.count >= 1, "--count ", o.count, ", expected 1 or more");

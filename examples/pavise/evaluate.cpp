@@ -89,7 +89,7 @@ nlohmann::json make_record(const EvaluateOptions& o, const io::ModelFile& file, 
   return json;
 }
 
-void run_evaluation(const EvaluateOptions& options) {
+void run_evaluation(EvaluateOptions options) {
   options.apply();
   EvaluateOptions o = options;
   const attack::Threat threat = o.threat();

@@ -62,7 +62,7 @@ nlohmann::json shown(const data::Dataset& set, const std::vector<defend::FilterL
   return {{"shape", {s[0], s[1], s[2]}}, {"items", std::move(items)}};
 }
 
-void run_filters(const FiltersOptions& options) {
+void run_filters(FiltersOptions options) {
   options.apply();
   FiltersOptions o = options;
   require(o.smooth.empty(), "--smooth does not go with filters");

@@ -42,7 +42,7 @@ void Subject::add_to(CLI::App& app) {
   app.add_option("--json", json, "Write the record here; - for standard output");
 }
 
-void Subject::apply() const {
+void Subject::apply() {
   Shared::apply();
   if (threads == 0 && chosen_device().is_cuda()) {
     set_thread_count(kDeviceThreads);

@@ -33,7 +33,7 @@ struct Subject : Shared {
 
   void add_to(CLI::App& app);
   /// Sets the threads up, and refuses what cannot be before long work begins.
-  void apply() const;
+  void apply();
   attack::Threat threat() const { return threat_of(parse_radius(eps)); }
   attack::Threat threat_of(double epsilon) const { return {attack::parse_norm(norm), epsilon}; }
   io::ModelFile load_model() const { return io::load_model(model_file); }

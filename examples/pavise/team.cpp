@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: MIT
 #include "team.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <iostream>
+#include <span>
 
 #include "pavise/core/error.hpp"
 #ifdef PAVISE_WITH_MPI
 #include "pavise_mpi/world.hpp"
+#endif
+#ifdef PAVISE_WITH_NCCL
+#include "pavise_nccl/peers.hpp"
 #endif
 
 namespace pavise::program {
@@ -79,6 +86,50 @@ int Team::fail(const std::string& message) const {
 #endif
   std::cerr << "pavise: " << message << "\n";
   return 1;
+}
+
+namespace {
+
+/// A machine, and one of its GPUs.
+struct Place {
+  char machine[256];
+  int gpu;
+  friend bool operator==(const Place& a, const Place& b) {
+    return std::strcmp(a.machine, b.machine) == 0 && a.gpu == b.gpu;
+  }
+};
+
+/// Of every rank.
+std::vector<Place> places(Communicator& team, int gpu) {
+  Place own{};
+  own.gpu = gpu;
+  require<Error>(gethostname(own.machine, sizeof own.machine - 1) == 0, "this machine has no name");
+  return gather(team, std::span<const Place>(&own, 1));
+}
+
+}  // namespace
+
+Device device_of(const std::string& name, Communicator* team) {
+  const Device first = Device::named(name);
+  if (name != "cuda" || team == nullptr) {
+    return first;
+  }
+  const auto all = places(*team, 0);
+  const auto own = all.begin() + team->rank();
+  return Device::cuda(static_cast<int>(std::count(all.begin(), own, *own)) % first.kernels().device_count());
+}
+
+std::shared_ptr<device::Peers> make_peers(Communicator* team, [[maybe_unused]] Device device) {
+  if (team == nullptr || team->size() == 1) {
+    return nullptr;
+  }
+#ifdef PAVISE_WITH_NCCL
+  const auto all = places(*team, device.index());
+  if (std::all_of(all.begin(), all.end(), [&](const Place& p) { return std::count(all.begin(), all.end(), p) == 1; })) {
+    return nccl::join(*team, device);
+  }
+#endif
+  return std::make_shared<device::HostPeers>(*team);
 }
 
 }  // namespace pavise::program

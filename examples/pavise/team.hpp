@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "pavise/core/communicator.hpp"
+#include "pavise/core/device.hpp"
+#include "pavise/device/peers.hpp"
 
 namespace pavise::program {
 
@@ -32,5 +34,13 @@ class Team {
   struct Ranks;
   std::unique_ptr<Ranks> ranks_;
 };
+
+/// The device of that name for this process of a team (null: alone). "cuda" gives the processes of one machine its GPUs in
+/// turn. Every rank calls it.
+Device device_of(const std::string& name, Communicator* team);
+
+/// How the GPUs of a team's processes reach each other: by NCCL, where this program was built with it and no two
+/// processes have the same GPU; else through the hosts. Null where the team is of one. Every rank calls it.
+std::shared_ptr<device::Peers> make_peers(Communicator* team, Device device);
 
 }  // namespace pavise::program

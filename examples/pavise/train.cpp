@@ -16,6 +16,7 @@
 #include "pavise/nn/summary.hpp"
 #include "pavise/report/training_progress.hpp"
 #include "teach.hpp"
+#include "team.hpp"
 
 namespace pavise::program {
 namespace {
@@ -110,6 +111,7 @@ void run_train(TrainOptions o) {
   if (o.shows_progress()) {
     o.train.progress = report::progress();
   }
+  std::shared_ptr<device::Peers> peers;  // GPUs of other processes
   const Stopwatch watch;
   defend::History history;
   defend::Recipe settings_of_training;
@@ -127,7 +129,8 @@ void run_train(TrainOptions o) {
     }
   } else {
     if (const Device on = o.chosen_device(); on.is_cuda()) {
-      o.train.accelerate = device::training(on, o.fast ? device::Arithmetic::fast : device::Arithmetic::exact);
+      peers = make_peers(o.team, on);
+      o.train.accelerate = device::training(on, o.fast ? device::Arithmetic::fast : device::Arithmetic::exact, peers);
     }
     defend::Trainer trainer(defense.strategy, o.train);
     history = trainer.fit(model, split.train);
@@ -166,6 +169,8 @@ void run_train(TrainOptions o) {
   json["seconds"] = seconds;
   json["device"] = o.device;
   json["arithmetic"] = o.arithmetic();
+  json["processes"] = o.team != nullptr ? o.team->size() : 1;
+  json["peers"] = peers != nullptr ? nlohmann::json(peers->name()) : nlohmann::json(nullptr);
   const std::string record_path = std::filesystem::path(out).replace_extension(".training.json").string();
   write_json(record_path, json);
   const auto& last = history.epochs.back();

@@ -27,7 +27,7 @@ struct VerifyOptions : Shared {
   std::int64_t count = 0;
 };
 
-void run_verify(const VerifyOptions& o) {
+void run_verify(VerifyOptions o) {
   o.apply();
   o.require_cpu("verify");
   require(o.count >= 0, "--count ", o.count, ", expected 0 (all) or more");

@@ -12,6 +12,7 @@
 #include "cuda/gather_gemm_checks.hpp"
 #include "cuda/lane_checks.hpp"
 #include "cuda/network_checks.hpp"
+#include "cuda/peers_checks.hpp"
 #include "cuda/weight_gradient_checks.hpp"
 #include "pavise/core/device.hpp"
 
@@ -48,6 +49,7 @@ const Check kChecks[] = {
     {"small_models", true, cuda_checks::check_small_models},
     {"small_attacks", true, cuda_checks::check_small_attacks},
     {"training", true, cuda_checks::check_training},
+    {"peers", true, [](Report& r, const Table&) { cuda_checks::check_peers(r, cuda_checks::through_hosts); }},
     {"small_certificates", true, cuda_checks::check_small_certificates},
     {"refusals", true, cuda_checks::check_refusals},
     {"library_models", false, cuda_checks::check_library_models},

@@ -22,6 +22,6 @@ if(DOXYGEN_FOUND)
   set(DOXYGEN_INCLUDE_PATH ${PAVISE_STB_INCLUDE_DIR})  # io/image.hpp includes it within a namespace
   set(DOXYGEN_HAVE_DOT NO)
   set(DOXYGEN_WARN_AS_ERROR FAIL_ON_WARNINGS)
-  doxygen_add_docs(pavise_docs README.md include kernels/pavise_mpi
+  doxygen_add_docs(pavise_docs README.md include kernels/pavise_mpi kernels/pavise_nccl
                    COMMENT "The reference of the API: ${PROJECT_BINARY_DIR}/docs/html/index.html")
 endif()
