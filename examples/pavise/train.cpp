@@ -81,9 +81,6 @@ void run_train(TrainOptions o) {
   const bool distill = o.defense == "distill";
   require(distill || o.teacher.empty(), "--teacher ", o.teacher, " goes with --defense distill");
   require(!distill || o.filters.empty(), "--filter does not go with --defense distill");
-  if (distill) {
-    o.require_cpu("distillation");
-  }
   const auto filters = make_filters(o.filters);
   const defend::Defense defense = distill ? defend::Defense{} : defend::make_defense(o.defense, threat, o.preset);
   o.train.gaussian_sigma = distill ? o.train.gaussian_sigma : defense.gaussian_sigma;
@@ -112,6 +109,10 @@ void run_train(TrainOptions o) {
     o.train.progress = report::progress();
   }
   std::shared_ptr<device::Peers> peers;  // GPUs of other processes
+  if (const Device on = o.chosen_device(); on.is_cuda()) {
+    peers = make_peers(o.team, on);
+    o.train.accelerate = device::training(on, o.fast ? device::Arithmetic::fast : device::Arithmetic::exact, peers);
+  }
   const Stopwatch watch;
   defend::History history;
   defend::Recipe settings_of_training;
@@ -128,10 +129,6 @@ void run_train(TrainOptions o) {
                      {{"defense", "none"}, {"label", "teacher"}, {"data", o.data}, {"command", o.command}});
     }
   } else {
-    if (const Device on = o.chosen_device(); on.is_cuda()) {
-      peers = make_peers(o.team, on);
-      o.train.accelerate = device::training(on, o.fast ? device::Arithmetic::fast : device::Arithmetic::exact, peers);
-    }
     defend::Trainer trainer(defense.strategy, o.train);
     history = trainer.fit(model, split.train);
     settings_of_training = trainer.recipe();

@@ -14,9 +14,7 @@
 #include "pavise/attack/pgd.hpp"
 #include "pavise/attack/run.hpp"
 #include "pavise/certify/smoothing.hpp"
-#include "pavise/defend/adversarial.hpp"
-#include "pavise/defend/standard.hpp"
-#include "pavise/defend/trades.hpp"
+#include "pavise/defend/ibp.hpp"
 #include "pavise/defend/trainer.hpp"
 #include "pavise/device/accelerator.hpp"
 #include "pavise/device/samples.hpp"
@@ -167,82 +165,6 @@ inline void check_large_attacks(Report& report, const Table&) {
   check_device_attacks(report, pavise::nn::small_cnn({.seed = 5}), 3000);
 }
 
-/// Training on the device: the gradient of the weights agrees with the CPU's within rounding, and so do some epochs.
-inline void check_training(Report& report, const Table&) {
-  using namespace pavise::defend;  // NOLINT(google-build-using-namespace)
-  const auto close = [&](const char* what, std::span<const float> got, std::span<const float> expected, double most) {
-    double largest = 0;
-    double worst = 0;
-    for (std::size_t i = 0; i < expected.size(); ++i) {
-      largest = std::max(largest, std::abs(static_cast<double>(expected[i])));
-      worst = std::max(worst, std::abs(static_cast<double>(got[i]) - static_cast<double>(expected[i])));
-    }
-    report.equal(pavise::concat(what, ": differs by ", worst, ", the largest is ", largest),
-                 worst <= most * largest && largest > 0, true);
-  };
-  const Shape shape{2, 8, 8};
-  const auto make = [&] { return pavise::nn::lenet({.seed = 4, .input = Shape{2, 16, 16}, .classes = 5}); };
-  Model model = make();
-  LaneBatch<float> batch = random_batch(model, 37);
-  Tape<float> tape;
-  tape.begin(37, 16, pavise::Mode::training, true);
-  model.parameters().zero_gradients();
-  const auto z = model(tape.view(model.input_shape(), batch.values()));
-  const auto loss = cross_entropy(z, batch.labels(), 0.1f);
-  std::vector<float> seeds(static_cast<std::size_t>(batch.groups() * 16));
-  std::fill_n(seeds.begin(), 37, 1.0f / 37.0f);
-  tape.backward(loss, seeds.data());
-  const auto gradients = model.parameters().gradients();
-  const std::vector<float> expected(gradients.begin(), gradients.end());
-  pavise::device::GpuAccelerator device(model, Device::cuda(0), {.capacity = 37, .training = true});
-  std::vector<float> losses(37);
-  std::vector<std::int32_t> predictions(37), expected_predictions(static_cast<std::size_t>(batch.groups() * 16));
-  for (int pass = 0; pass < 3; ++pass) {  // as it is, and recorded
-    model.parameters().zero_gradients();
-    device.accumulate(batch, batch.images(), batch.values(), 0.1f, losses.data(), predictions.data());
-    close("gradient of the weights", gradients, expected, 1e-5);
-  }
-  report.equal("losses", losses.data(), loss.data(), 37);
-  argmax(z, expected_predictions.data());
-  expected_predictions.resize(37);
-  report.equal("predictions are equal", predictions == expected_predictions, true);
-
-  std::vector<std::uint8_t> pixels;
-  for (const float v : numbers(96 * model.input_shape().numel(), 2, 0.0f, 255.0f)) {
-    pixels.push_back(static_cast<std::uint8_t>(v));
-  }
-  std::vector<std::int32_t> labels;
-  for (std::int64_t i = 0; i < 96; ++i) {
-    labels.push_back(static_cast<std::int32_t>(i % 5));
-  }
-  const pavise::data::Dataset set("noise", model.input_shape(), pixels, labels, {"a", "b", "c", "d", "e"});
-  const auto trained = [&](bool gpu, double share) {
-    Model m = make();
-    TrainOptions options{
-        .epochs = 2, .batch_size = 40, .optimizer = "sgd", .schedule = "constant", .learning_rate = 0.05};
-    if (gpu) {
-      options.accelerate = pavise::device::training(Device::cuda(0));
-    }
-    const auto history =
-        Trainer(std::make_shared<Adversarial>(pavise::attack::Pgd(pavise::attack::linf(0.1), {.steps = 2}), share),
-                options)
-            .fit(m, set);
-    const auto values = m.parameters().values();
-    return std::pair(std::vector<float>(values.begin(), values.end()), history);
-  };
-  for (const double share : {1.0, 0.5}) {
-    const auto [cpu_values, cpu] = trained(false, share);
-    const auto [gpu_values, gpu] = trained(true, share);
-    close("weights after two epochs", gpu_values, cpu_values, 1e-3);
-    report.equal("loss", std::abs(cpu.epochs.back().loss - gpu.epochs.back().loss) < 1e-4, true);
-    if (share == 1.0) {  // else the device perturbs all images, and leaves some out
-      report.equal("forward passes", gpu.forward_passes, cpu.forward_passes);
-      report.equal("backward passes", gpu.backward_passes, cpu.backward_passes);
-    }
-    report.equal("adversarial images", gpu.epochs.back().adversarial.total, cpu.epochs.back().adversarial.total);
-  }
-}
-
 inline void check_certificates(Report& report, const Model& model, std::int64_t images, std::int64_t n,
                                std::int64_t capacity) {
   using namespace pavise::certify;  // NOLINT(google-build-using-namespace)
@@ -348,20 +270,24 @@ inline void check_refusals(Report& report, const Table&) {
                    std::string(e.what()).find(word) != std::string::npos, true);
     }
   };
-  const auto carlini = pavise::nn::carlini_cnn({.input = Shape{1, 16, 16}});
   const auto device = Device::cuda(0);
-  refused("dropout", [&] { pavise::device::Network(carlini, device, 32, pavise::device::Use::training); });
-  refused("batch_norm", [&] { pavise::device::Network(all_operations(1), device, 32, pavise::device::Use::training); });
+  refused("group_norm", [&] {
+    auto net = std::make_unique<pavise::nn::Sequential<float>>();
+    net->add<pavise::nn::GroupNorm>("norm", 1, 2);
+    net->add<pavise::nn::Flatten>("flatten");
+    const Model model("group normalisation", std::move(net), Shape{2, 1, 1}, 1);
+    pavise::device::Network(model, device, 32, pavise::device::Use::training);
+  });
   const auto mlp = pavise::nn::mlp({.input = Shape{1, 5, 5}});
   refused("gaussian-unsound", [&] {
     const pavise::certify::Sampler sampler({pavise::certify::NoiseKind::gaussian_unsound, 0.5});
     pavise::device::Samples(mlp, sampler, device, 32, 0);
   });
-  refused("trades", [&] {
+  refused("ibp", [&] {
     Model model = pavise::nn::mlp({.input = Shape{1, 1, 2}});
     pavise::defend::TrainOptions options{.epochs = 1};
     options.accelerate = pavise::device::training(device);
-    pavise::defend::Trainer(std::make_shared<pavise::defend::Trades>(pavise::attack::linf(0.1)), options)
+    pavise::defend::Trainer(std::make_shared<pavise::defend::Ibp>(pavise::attack::linf(0.1)), options)
         .fit(model, {"two", Shape{1, 1, 2}, {1, 2, 3, 4}, {0, 1}, {"a", "b"}});
   });
   refused("room for 32", [&] {

@@ -8,11 +8,13 @@
 #include <string>
 #include <vector>
 
+#include "cuda/batch_norm_checks.hpp"
 #include "cuda/device_checks.hpp"
 #include "cuda/gather_gemm_checks.hpp"
 #include "cuda/lane_checks.hpp"
 #include "cuda/network_checks.hpp"
 #include "cuda/peers_checks.hpp"
+#include "cuda/training_checks.hpp"
 #include "cuda/weight_gradient_checks.hpp"
 #include "pavise/core/device.hpp"
 
@@ -36,6 +38,8 @@ const Check kChecks[] = {
     {"softmax", true, cuda_checks::check_softmax},
     {"pools", true, cuda_checks::check_pools},
     {"channels", true, cuda_checks::check_channels},
+    {"batch_norm", true, cuda_checks::check_batch_norm},
+    {"dropout", true, cuda_checks::check_dropout},
     {"optimizers", true, cuda_checks::check_optimizers},
     {"counts", true, cuda_checks::check_counts},
     {"weight_gradients", true, cuda_checks::check_weight_gradients},
@@ -49,6 +53,7 @@ const Check kChecks[] = {
     {"small_models", true, cuda_checks::check_small_models},
     {"small_attacks", true, cuda_checks::check_small_attacks},
     {"training", true, cuda_checks::check_training},
+    {"defenses", true, cuda_checks::check_defenses},
     {"peers", true, [](Report& r, const Table&) { cuda_checks::check_peers(r, cuda_checks::through_hosts); }},
     {"small_certificates", true, cuda_checks::check_small_certificates},
     {"refusals", true, cuda_checks::check_refusals},

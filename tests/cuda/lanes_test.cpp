@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The lane by lane kernels' own sources, compiled for the host, and the sums that cross the batch.
 #include "pavise_kernels/cuda/attack_step.cu"
+#include "pavise_kernels/cuda/batch_norm.cu"
 #include "pavise_kernels/cuda/count.cu"
 #include "pavise_kernels/cuda/elementwise.cu"
 #include "pavise_kernels/cuda/loss.cu"
@@ -11,6 +12,7 @@
 #include "pavise_kernels/cuda/random.cu"
 #include "pavise_kernels/cuda/weight_gradient.cu"
 //
+#include "cuda/batch_norm_checks.hpp"
 #include "cuda/lane_checks.hpp"
 #include "cuda/orders.hpp"
 #include "cuda/weight_gradient_checks.hpp"
@@ -22,6 +24,8 @@ TEST_CASE("cuda random numbers: the CPU's bits") { check_in_each_order(cuda_chec
 TEST_CASE("cuda element-wise: the CPU's bits") { check_in_each_order(cuda_checks::check_elementwise); }
 TEST_CASE("cuda pooling: the CPU's bits") { check_in_each_order(cuda_checks::check_pools); }
 TEST_CASE("cuda channels: the CPU's bits") { check_in_each_order(cuda_checks::check_channels); }
+TEST_CASE("cuda batch normalisation: the stated order") { check_in_each_order(cuda_checks::check_batch_norm); }
+TEST_CASE("cuda dropout: the CPU's bits") { check_in_each_order(cuda_checks::check_dropout); }
 TEST_CASE("cuda optimizers: the CPU's bits") { check_in_each_order(cuda_checks::check_optimizers); }
 TEST_CASE("cuda counts") { check_in_each_order(cuda_checks::check_counts); }
 TEST_CASE("cuda graphs") { check_in_each_order(cuda_checks::check_graphs); }

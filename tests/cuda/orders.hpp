@@ -26,3 +26,11 @@ inline void check_in_each_order(void (*check)(cuda_checks::Report&, const cuda_c
   }
   pavise::kernels::cuda::host_model::order = Order::forward;
 }
+
+/// Runs a check as it is: whole models, whose kernels have been run in each order.
+inline void check_once(void (*check)(cuda_checks::Report&, const cuda_checks::Table&)) {
+  cuda_checks::Report report;
+  check(report, *pavise::kernels::cuda::table.load());
+  CHECK(report.text() == "");
+  CHECK(report.comparisons() > 0);
+}

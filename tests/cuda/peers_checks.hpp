@@ -24,14 +24,16 @@ inline std::shared_ptr<pavise::device::Peers> through_hosts(pavise::Communicator
   return std::make_shared<pavise::device::HostPeers>(team);
 }
 
-/// Weights and history of adversarial training: a convolution whose slices are single groups, and fully connected layers
-/// whose slices are whole blocks. 1,300 images in minibatches of `batch`; the last one is smaller.
+/// Weights and history of adversarial training: a convolution whose slices are groups of few images, batch normalisation,
+/// dropout, and fully connected layers whose slices are whole blocks. 1,300 images in minibatches of `batch`; the last one is smaller.
 inline auto train_together(pavise::Communicator* team, std::shared_ptr<pavise::device::Peers> peers, double share,
                            std::int64_t batch) {
   using namespace pavise::nn;  // NOLINT(google-build-using-namespace)
   auto net = std::make_unique<Sequential<float>>();
   net->add<Conv2d>("conv", 1, 8, 3, pavise::ConvOptions{.stride = 2, .padding = 1});
+  net->add<BatchNorm2d>("bn", 8);
   net->add<ReLU>("relu");
+  net->add<Dropout>("dropout", 0.1);
   net->add<Flatten>("flatten");
   net->add<Linear>("fc1", 8 * 9, 16);
   net->add<ReLU>("relu2");
@@ -58,7 +60,7 @@ inline auto train_together(pavise::Communicator* team, std::shared_ptr<pavise::d
                                              pavise::attack::Pgd(pavise::attack::linf(0.1), {.steps = 1}), share),
                                          options)
                      .fit(model, set);
-  const auto values = model.parameters().values();
+  const auto values = model.parameters().state();  // running statistics, too
   return std::pair(std::vector<float>(values.begin(), values.end()), std::move(history));
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "pavise/attack/threat.hpp"
+#include "pavise/autodiff/tape.hpp"
 #include "pavise/core/lane_batch.hpp"
 
 namespace pavise::attack {
@@ -26,6 +27,8 @@ struct Seed {
   std::uint32_t iteration = 0;  ///< the training step, where an attack is part of training
 };
 
+class Classifier;
+
 class Accelerator {
  public:
   Accelerator() = default;
@@ -39,6 +42,8 @@ class Accelerator {
   virtual std::int64_t capacity() const = 0;
   /// Processes, each with such an accelerator, that share the minibatches of `accumulate`.
   virtual int processes() const { return 1; }
+  /// What attacks without a Descent query: the model on the device, in evaluation mode, for all threads.
+  virtual const Classifier& classifier() = 0;
   /// They take whole blocks of so many images.
   virtual std::int64_t block() const = 0;
   /// Perturbs a whole batch (capacity() images at most) into `adversarial`, laid out as clean.values(); every image gets
@@ -48,9 +53,13 @@ class Accelerator {
   /// last `descend` left): adds the gradient of their mean cross-entropy to the gradients of the model's parameters.
   /// losses and predictions get a number for each image, in their order. With several processes `batch` is this one's
   /// share of `images_of_all` images (share_of, by blocks), possibly none, and the gradient is that of all of them, with
-  /// the same bits on every process for any number of processes.
-  virtual void accumulate(const LaneBatch<float>& batch, std::int64_t images_of_all, const float* pixels,
-                          float smoothing, float* losses, std::int32_t* predictions) = 0;
+  /// the same bits on every process for any number of processes. `seed`: what dropout draws by.
+  virtual void accumulate(const LaneBatch<float>& batch, std::int64_t images_of_all, const Seed& seed,
+                          const float* pixels, float smoothing, float* losses, std::int32_t* predictions) = 0;
+  /// The model as an operation of a training pass, for any loss: logits of x, (C,H,W), on its tape, whose key the
+  /// accelerator draws by. Its derivative adds to the gradients of the model's parameters, those of all processes, as
+  /// `accumulate`. May be called several times in a pass.
+  virtual Var<float> apply(Var<float> x, std::int64_t images_of_all) = 0;
 };
 
 }  // namespace pavise::attack

@@ -60,6 +60,14 @@ Var<T> dropout(Var<T> x, double rate, std::uint32_t layer) {
   }
   const T scale = static_cast<T>(1.0 / (1.0 - threshold * 0x1p-24));
   Var<T> y = tape.result("dropout", x.shape(), {x});
+  if (auto* trace = tape.trace()) {
+    trace->push_back({.kind = TracedOperation<T>::Kind::dropout,
+                      .output = y.id(),
+                      .inputs = {x.id(), -1},
+                      .a = scale,
+                      .threshold = threshold,
+                      .layer = layer});
+  }
   const detail::LayerKeys<T> keys(tape, Purpose::dropout, layer);
   tape.each_group([&](std::int64_t g) {
     kernels::run_light([&](auto isa) {

@@ -173,10 +173,25 @@ Var<T> batch_norm(Var<T> x, Var<T> gamma, Var<T> beta, Parameter<T>& running_mea
   const std::int64_t positions = x.size() / channels;
   const std::int64_t step = x.size() * lanes;
   const double count = static_cast<double>(tape.images_of_all()) * static_cast<double>(positions);
-  require(!training || count > 1, kName, ": training needs more than one value a channel, got one image of shape ", s);
+  require(!training || count > 1 || tape.trace() != nullptr, kName,
+          ": training needs more than one value a channel, got one image of shape ", s);
 
   Var<T> y = tape.result(kName, s, {x, gamma, beta});
   tape.node(y).relu = options.relu;
+  if (auto* trace = tape.trace(); training && trace != nullptr) {  // of the shapes: there are no statistics
+    trace->push_back({.kind = TracedOperation<T>::Kind::batch_norm,
+                      .output = y.id(),
+                      .inputs = {x.id(), -1},
+                      .relu = options.relu,
+                      .weight = gamma ? tape.node(gamma).parameter : nullptr,
+                      .bias = beta ? tape.node(beta).parameter : nullptr,
+                      .running_mean = &running_mean,
+                      .running_var = &running_var,
+                      .momentum = options.momentum,
+                      .epsilon = options.epsilon});
+    std::fill_n(y.data(), tape.groups() * step, T{0});
+    return y;
+  }
   const auto n = static_cast<std::size_t>(channels);
   const detail::ChannelStatistics<T> statistics{tape.arena().template allocate<T>(n),
                                                 tape.arena().template allocate<double>(n)};

@@ -16,13 +16,15 @@ namespace pavise {
 template <class T>
 struct TracedOperation {
   enum class Kind {
-    linear,    ///< convolution or fully connected layer, or its derivative (`transposed`), with bias and ReLU
-    unary,     ///< `function` of every element, with arguments a and b
-    sum,       ///< of two values of one shape, and ReLU
-    max_pool,  ///< windows of `geometry`
-    avg_pool,  ///< the same; `include_padding`
-    reshape,   ///< the same elements under another shape
-    channels,  ///< y = (x - mean[c]) * scale[c] + shift[c], and ReLU
+    linear,      ///< convolution or fully connected layer, or its derivative (`transposed`), with bias and ReLU
+    unary,       ///< `function` of every element, with arguments a and b
+    sum,         ///< of two values of one shape, and ReLU
+    max_pool,    ///< windows of `geometry`
+    avg_pool,    ///< the same; `include_padding`
+    reshape,     ///< the same elements under another shape
+    channels,    ///< y = (x - mean[c]) * scale[c] + shift[c], and ReLU
+    batch_norm,  ///< of a training pass: by `weight` and `bias`, which may be null, and ReLU
+    dropout,     ///< of a training pass: 0 where a draw of 24 bits is below `threshold`, else times a
   };
   Kind kind = Kind::reshape;
   std::int32_t output = -1;
@@ -37,6 +39,11 @@ struct TracedOperation {
   kernels::Unary function{};
   T a{}, b{};
   std::vector<T> mean{}, scale{}, shift{};
+  Parameter<T>* running_mean = nullptr;
+  Parameter<T>* running_var = nullptr;
+  double momentum = 0, epsilon = 0;
+  std::int32_t threshold = 0;
+  std::uint32_t layer = 0;
 };
 
 template <class T>

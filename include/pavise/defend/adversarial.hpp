@@ -47,17 +47,19 @@ class Adversarial : public Strategy {
     detail::describe_attack(*attack_, out);
     return out;
   }
-  bool runs_on_device() const override { return attack_->descent().has_value(); }
   void craft(Step& step) override {
     perturbed_ = std::llround(share_ * static_cast<double>(step.images())) - step.images_before;
-    detail::perturb_first(step, *attack_, perturbed_);
+    stayed_ = detail::perturb_first(step, *attack_, perturbed_, true);
   }
-  void accumulate(Step& step) override { detail::cross_entropy_pass(step, step.adversarial.data(), perturbed_); }
+  void accumulate(Step& step) override {
+    detail::cross_entropy_pass(step, step.adversarial.data(), perturbed_, stayed_);
+  }
 
  private:
   AnyAttack attack_;
   double share_;
   std::int64_t perturbed_ = 0;
+  bool stayed_ = false;  ///< on the device that perturbed them
 };
 
 }  // namespace pavise::defend

@@ -46,6 +46,7 @@ class Awp : public Strategy {
     return out;
   }
 
+  bool runs_on_device() const override { return inner_->runs_on_device(); }
   void begin(const nn::Model& model, std::int64_t batch_size) override { inner_->begin(model, batch_size); }
   void craft(Step& step) override { inner_->craft(step); }
 

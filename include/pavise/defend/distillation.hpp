@@ -115,7 +115,7 @@ class Distillation : public Strategy {
       }
     }
     step.begin();
-    const Var<float> logits = step.model(step.tape.view(batch.shape(), step.clean.values()));
+    const Var<float> logits = step.logits(step.tape.view(batch.shape(), step.clean.values()));
     step.count(logits, 0);
     step.backward(cross_entropy_soft(logits, targets_.data()));
   }

@@ -62,7 +62,7 @@ class Free : public Strategy {
     });
     step.begin();
     const Var<float> x = step.tape.view(clean.shape(), images, true);
-    const Var<float> logits = step.model(x);
+    const Var<float> logits = step.logits(x);
     step.count(logits, clean.images());
     step.backward(cross_entropy(logits, clean.labels(), static_cast<float>(step.label_smoothing)));
     parallel_for(clean.groups(), [&](std::int64_t g) {

@@ -55,6 +55,7 @@ class Ibp : public Strategy {
             {"warm_up", concat(options_.warm_up)},
             {"ramp", concat(options_.ramp)}};
   }
+  bool runs_on_device() const override { return false; }
   void begin(const nn::Model& model, std::int64_t) override {
     network_ = std::make_unique<IntervalNetwork<float>>(options_.crown ? "crown-ibp" : "ibp", model, options_.crown);
   }
@@ -65,7 +66,7 @@ class Ibp : public Strategy {
       return;
     }
     step.begin();
-    const Var<float> clean = step.model(step.tape.view(step.clean.shape(), step.clean.values()));
+    const Var<float> clean = step.logits(step.tape.view(step.clean.shape(), step.clean.values()));
     step.count(clean, 0);
     const auto trace = network_->propagate(ball(step, threat_.epsilon * grown));
     const std::int32_t* labels = step.clean.labels();

@@ -57,8 +57,8 @@ class Mart : public Strategy {
   void accumulate(Step& step) override {
     require(step.label_smoothing == 0, "mart: its loss has no label smoothing, got ", step.label_smoothing);
     step.begin();
-    const Var<float> clean = step.model(step.tape.view(step.clean.shape(), step.clean.values()));
-    const Var<float> adversarial = step.model(step.tape.view(step.clean.shape(), step.adversarial.data()));
+    const Var<float> clean = step.logits(step.tape.view(step.clean.shape(), step.clean.values()));
+    const Var<float> adversarial = step.logits(step.tape.view(step.clean.shape(), step.adversarial.data()));
     step.count(clean, 0);
     step.count(adversarial, step.clean.images());
     step.backward(mart_loss(clean, adversarial, step.clean.labels(), static_cast<float>(beta_)));

@@ -33,7 +33,8 @@ namespace detail {
 
 /// Logits of x under each of the draws of the noise. They are a function of the pass's key: passes with equal keys see
 /// the same noise.
-inline std::vector<Var<float>> noisy_logits(const attack::Classifier& model, Var<float> x, const NoiseOptions& noise) {
+template <class Model>
+std::vector<Var<float>> noisy_logits(const Model& model, Var<float> x, const NoiseOptions& noise) {
   std::vector<Var<float>> out;
   for (std::int64_t draw = 0; draw < noise.draws; ++draw) {
     out.push_back(model(
@@ -69,7 +70,8 @@ class NoisyStrategy : public Strategy {
   template <class Loss>
   void train_on(Step& step, float* images, bool adversarial, const Loss& loss) {
     step.begin();
-    const auto logits = noisy_logits(step.model, step.tape.view(step.clean.shape(), images), noise_);
+    const auto logits =
+        noisy_logits([&](Var<float> v) { return step.logits(v); }, step.tape.view(step.clean.shape(), images), noise_);
     step.count(logits.front(), adversarial ? step.clean.images() : 0);
     const std::int64_t more = (noise_.draws - 1) * step.clean.images();
     step.passes.forward += more;
@@ -125,7 +127,7 @@ class Stability : public detail::NoisyStrategy {
 
   void accumulate(Step& step) override {
     train_on(step, step.clean.values(), false, [&](std::span<const Var<float>> noisy) {
-      const Var<float> clean = step.model(step.tape.view(step.clean.shape(), step.clean.values()));
+      const Var<float> clean = step.logits(step.tape.view(step.clean.shape(), step.clean.values()));
       step.passes.forward += step.clean.images();
       step.passes.backward += step.clean.images();
       return stability_loss(clean, noisy.front(), step.clean.labels(), static_cast<float>(o_.lambda),

@@ -61,6 +61,9 @@ struct Step {
 
   attack::Seed attack_seed() const { return {.seed = seed, .iteration = static_cast<std::uint32_t>(update)}; }
 
+  /// Logits of images on the tape, in training mode: by the model, or by the device that holds it.
+  Var<float> logits(Var<float> x) const { return device != nullptr ? device->apply(x, images()) : model(x); }
+
   /// Begins the breadth-first pass of the update: training mode, gradients of the weights.
   void begin() {
     tape.begin(clean.images(), kernels::kLanes, Mode::training, true, {.team = team, .images_of_all = images_of_all});
@@ -74,7 +77,7 @@ struct Step {
     seeds.assign(slots, 0.0f);
     std::fill_n(seeds.begin(), own, 1.0f / static_cast<float>(images()));
     tape.backward(loss, seeds.data());
-    if (team != nullptr) {
+    if (team != nullptr && device == nullptr) {  // a device gives all processes the sums itself
       broadcast(*team, model.parameters().gradients(), team->size() - 1);
     }
     add_losses(loss.data());  // one number an image: groups follow each other
@@ -158,7 +161,7 @@ class Strategy {
   /// Updates that are made from one minibatch.
   virtual std::int64_t replays() const { return 1; }
   /// Whether a device can do its passes (Step::device); else it is refused there.
-  virtual bool runs_on_device() const { return false; }
+  virtual bool runs_on_device() const { return true; }
   /// Before the first batch: forgets everything. Throws where the model or the batch does not suit.
   virtual void begin([[maybe_unused]] const nn::Model& model, [[maybe_unused]] std::int64_t batch_size) {}
   /// Makes the perturbed images of this step, with the weights as they are.
@@ -193,19 +196,19 @@ class AnyAttack {
 
 namespace detail {
 
-/// Perturbs the first `count` images of the step's batch into step.adversarial; the others are copied.
-inline void perturb_first(Step& step, const attack::Attack& attack, std::int64_t count) {
+/// Perturbs the first `count` images of the step's batch into step.adversarial; the others are copied. `stay`: where all
+/// are perturbed on a device they stay there, for cross_entropy_pass; returns whether they did.
+inline bool perturb_first(Step& step, const attack::Attack& attack, std::int64_t count, bool stay = false) {
   const LaneBatch<float>& clean = step.clean;
   const std::int64_t n = clean.size();
   const attack::Seed seed = step.attack_seed();
-  if (step.device != nullptr) {
-    const auto descent = attack.descent();
-    require(descent.has_value(), attack.name(), ": does not run on ", step.device->device());
-    if (clean.images() == 0) {
-      return;
-    }
-    const bool all = count >= clean.images();  // then they need not come back
-    step.device->descend(*descent, clean, seed, all ? nullptr : step.adversarial.data());
+  if (clean.images() == 0) {
+    return false;
+  }
+  if (const auto descent = attack.descent(); step.device != nullptr && descent.has_value()) {
+    const bool all = count >= clean.images();
+    stay = stay && all;
+    step.device->descend(*descent, clean, seed, stay ? nullptr : step.adversarial.data());
     for (std::int64_t i = std::max<std::int64_t>(0, count); i < clean.images(); ++i) {
       for (std::int64_t e = 0; e < n; ++e) {
         const std::int64_t at = (i / kernels::kLanes * n + e) * kernels::kLanes + i % kernels::kLanes;
@@ -214,8 +217,9 @@ inline void perturb_first(Step& step, const attack::Attack& attack, std::int64_t
     }
     step.passes.forward += descent->steps * clean.images();
     step.passes.backward += descent->steps * clean.images();
-    return;
+    return stay;
   }
+  const attack::Classifier queried = step.device != nullptr ? step.device->classifier() : step.model;
   parallel_for(clean.groups(), [&](std::int64_t g) {
     float* out = step.adversarial.data() + g * n * kernels::kLanes;
     const float* from = clean.values(g);
@@ -224,29 +228,30 @@ inline void perturb_first(Step& step, const attack::Attack& attack, std::int64_t
       std::copy_n(from, n * kernels::kLanes, out);
       return;
     }
-    attack.perturb_group(step.model, clean, g, out, seed, step.passes);
+    attack.perturb_group(queried, clean, g, out, seed, step.passes);
     for (std::int64_t lane = perturbed; lane < kernels::kLanes; ++lane) {
       for (std::int64_t e = 0; e < n; ++e) {
         out[e * kernels::kLanes + lane] = from[e * kernels::kLanes + lane];
       }
     }
   });
+  return false;
 }
 
-/// The pass of a step that trains on `images` with cross-entropy, of which the first `perturbed` are adversarial.
-inline void cross_entropy_pass(Step& step, float* images, std::int64_t perturbed) {
+/// The pass of a step that trains on `images` with cross-entropy, of which the first `perturbed` are adversarial. `stayed`:
+/// they are on the device (perturb_first).
+inline void cross_entropy_pass(Step& step, float* images, std::int64_t perturbed, bool stayed = false) {
   if (step.device != nullptr) {
-    const bool crafted = images == step.adversarial.data() && perturbed >= step.clean.images();
     step.seeds.resize(static_cast<std::size_t>(step.clean.images()));
     step.predictions.resize(step.seeds.size());
-    step.device->accumulate(step.clean, step.images(), crafted ? nullptr : images,
+    step.device->accumulate(step.clean, step.images(), step.attack_seed(), stayed ? nullptr : images,
                             static_cast<float>(step.label_smoothing), step.seeds.data(), step.predictions.data());
     step.count_predictions(perturbed);
     step.add_losses(step.seeds.data());
     return;
   }
   step.begin();
-  const Var<float> logits = step.model(step.tape.view(step.clean.shape(), images));
+  const Var<float> logits = step.logits(step.tape.view(step.clean.shape(), images));
   step.count(logits, perturbed);
   step.backward(cross_entropy(logits, step.clean.labels(), static_cast<float>(step.label_smoothing)));
 }

@@ -117,8 +117,8 @@ class Trades : public Strategy {
   void craft(Step& step) override { detail::perturb_first(step, attack_, step.clean.images()); }
   void accumulate(Step& step) override {
     step.begin();
-    const Var<float> clean = step.model(step.tape.view(step.clean.shape(), step.clean.values()));
-    const Var<float> adversarial = step.model(step.tape.view(step.clean.shape(), step.adversarial.data()));
+    const Var<float> clean = step.logits(step.tape.view(step.clean.shape(), step.clean.values()));
+    const Var<float> adversarial = step.logits(step.tape.view(step.clean.shape(), step.adversarial.data()));
     step.count(clean, 0);
     step.count(adversarial, step.clean.images());
     step.backward(trades_loss(clean, adversarial, step.clean.labels(), static_cast<float>(beta_),

@@ -59,13 +59,14 @@ class GpuAccelerator : public attack::Accelerator {
   GpuAccelerator(const nn::Model& model, Device device, const Options& options)
       : network_(model, device, detail::choose_capacity(model, device, options.capacity),
                  options.training ? Use::training : Use::gradient, options.arithmetic),
-        peers_(options.peers) {
-    if (options.training && model.net().declaration().temperature != 1) {
+        peers_(options.peers),
+        arithmetic_(options.arithmetic) {
+    if (options.training && network_.differs_in_evaluation()) {
       evaluation_ = std::make_unique<Network>(model, device, network_.capacity(), Use::gradient, options.arithmetic);
     }
     auto& net = attacked();
     const std::int64_t slots = groups_of(net.capacity()) * 32;
-    host_ = Array<float>(net.stream(), slots * net.size());
+    host_ = Array<float>(net.stream(), slots * std::max(net.size(), net.classes()));
     center_ = Array<float>(net.stream(), slots * net.size());
     x_ = Array<float>(net.stream(), slots * net.size());
     for (auto* array : {&labels_, &ids_, &restarts_, &words_}) {
@@ -129,8 +130,8 @@ class GpuAccelerator : public attack::Accelerator {
     net.stream().finish();
   }
 
-  void accumulate(const LaneBatch<float>& batch, std::int64_t images_of_all, const float* pixels, float smoothing,
-                  float* losses, std::int32_t* predictions) override {
+  void accumulate(const LaneBatch<float>& batch, std::int64_t images_of_all, const attack::Seed& seed,
+                  const float* pixels, float smoothing, float* losses, std::int32_t* predictions) override {
     const std::lock_guard lock(mutex_);
     begin(network_, batch);
     if (pixels != nullptr && batch.images() > 0) {
@@ -138,39 +139,132 @@ class GpuAccelerator : public attack::Accelerator {
       put_names(network_, batch);
     }
     const std::int64_t images = batch.images();
+    network_.share(peers_.get(), images_of_all);
+    network_.set_key(seed.seed, seed.iteration, ids_.get());
     const auto passes = [&] {
       network_.forward(x_.get(), images);
       network_.predict();
       network_.cross_entropy(labels(), smoothing, 1.0f / static_cast<float>(images_of_all));
+      network_.weight_gradients();
     };
-    if (peers_ == nullptr) {
-      run_recorded(network_, {images, 0, 0, smoothing, 0, 0, 0}, [&] {
-        passes();
-        network_.weight_gradients();
-      });
-    } else {  // what others send is waited for: no graph
-      if (images > 0) {
-        passes();
-      }
-      network_.weight_gradients(peers_.get(), images_of_all);
+    if (peers_ == nullptr && !network_.random()) {
+      run_recorded(network_, {images, 0, 0, smoothing, 0, 0, 0}, passes);
+    } else {  // what others send, and new random numbers, cannot be recorded
+      passes();
     }
-    auto gradients = network_.model().parameters().gradients();
-    downloaded_.resize(gradients.size());
-    network_.gradients().download(downloaded_.data(), network_.gradients().size());
+    held_ = 0;
     const auto& k = network_.stream().kernels();
-    const auto stream = network_.stream().get();
     const auto bytes = static_cast<std::size_t>(images) * sizeof(float);
-    k.copy_to_host(losses, network_.loss(), bytes, stream);
-    k.copy_to_host(predictions, network_.predictions(), bytes, stream);
-    network_.stream().finish();
-    for (std::size_t i = 0; i < gradients.size(); ++i) {
-      gradients[i] += downloaded_[i];
+    k.copy_to_host(losses, network_.loss(), bytes, network_.stream().get());
+    k.copy_to_host(predictions, network_.predictions(), bytes, network_.stream().get());
+    add_gradients();
+    network_.update_running_statistics();
+  }
+
+  Var<float> apply(Var<float> x, std::int64_t images_of_all) override {
+    const nn::Model& model = network_.model();
+    Tape<float>& tape = x.tape();
+    require<ShapeError>(x.shape() == model.input_shape(), "model ", model.name(), ": expects images of ",
+                        model.input_shape(), ", got ", x.shape());
+    require(tape.lanes() == kernels::kLanes && tape.images() <= capacity(), device(), ": a pass over ", tape.images(),
+            " images in groups of ", tape.lanes(), ", expected at most ", capacity(), " in groups of ",
+            kernels::kLanes);
+    const std::int64_t classes = network_.classes();
+    const std::lock_guard lock(mutex_);
+    auto& parameters = model.parameters().parameters();
+    const auto trained =
+        std::find_if(parameters.begin(), parameters.end(), [](const auto& p) { return p.trainable(); });
+    const Var<float> y = trained != parameters.end()
+                             ? tape.result("network", Shape{classes}, {x, tape.parameter(*trained)})
+                             : tape.result("network", Shape{classes}, {x});
+    const std::uint64_t pass = ++passes_;
+    run_pass(tape, x, images_of_all, pass);
+    to_host(network_.logits(), classes, tape, const_cast<float*>(y.data()));
+    network_.update_running_statistics();
+    tape.on_backward(y, [=, this](Tape<float>& t) {
+      const std::lock_guard guard(mutex_);
+      if (held_ != pass) {  // another pass came between: once more
+        run_pass(t, x, images_of_all, pass);
+      }
+      differentiate(t, x, y);
+    });
+    return y;
+  }
+
+  const attack::Classifier& classifier() override {
+    const std::lock_guard lock(mutex_);
+    if (classifier_ == nullptr) {
+      const nn::Model& model = network_.model();
+      exchange_ = std::make_unique<Exchange>(model, network_.stream().device(), network_.capacity(), arithmetic_);
+      classifier_ = std::make_unique<attack::Classifier>(exchange_->classifier());
     }
+    return *classifier_;
   }
 
  private:
   /// What decides the work of a graph: images, steps, norm, alpha or smoothing, epsilon, box.
   using GraphKey = std::tuple<std::int64_t, std::int64_t, int, float, float, float, float>;
+
+  /// The pass of `apply`, in training mode, over the images at x.
+  void run_pass(const Tape<float>& tape, Var<float> x, std::int64_t images_of_all, std::uint64_t pass) {
+    const Stream& stream = network_.stream();
+    const auto& k = stream.kernels();
+    stream.use();
+    network_.refresh();
+    if (tape.images() > 0) {
+      host_.upload(x.data(), tape.groups() * tape.lanes() * x.size());
+      k.change_lanes(stream.get(), host_.get(), tape.lanes(), x_.get(), 32, x.size(), tape.images());
+      if (network_.random()) {
+        require(tape.key().images != nullptr, device(),
+                ": a pass that draws random numbers, expected ids of its images");
+        words_.upload(tape.key().images, tape.groups() * tape.lanes());
+        k.change_lanes(stream.get(), words_.get(), tape.lanes(), ids_.get(), 32, 1, tape.images());
+      }
+    }
+    network_.share(peers_.get(), images_of_all);
+    network_.set_key(tape.key().seed, tape.key().iteration, ids_.get());
+    network_.forward(x_.get(), tape.images());
+    held_ = pass;
+  }
+  /// The derivative of the pass that the network holds.
+  void differentiate(Tape<float>& tape, Var<float> x, Var<float> y) {
+    const Stream& stream = network_.stream();
+    const std::int64_t classes = network_.classes();
+    const std::int64_t slots = groups_of(tape.images()) * 32;  // those behind the last image have a gradient of zero
+    staged_.assign(static_cast<std::size_t>(slots * classes), 0.0f);
+    std::copy_n(tape.gradient(y), tape.groups() * tape.lanes() * classes, staged_.begin());
+    host_.upload(staged_.data(), slots * classes);
+    stream.kernels().change_lanes(stream.get(), host_.get(), tape.lanes(), network_.logit_gradient(), 32, classes,
+                                  slots);
+    const bool to_input = tape.needs_gradient(x);
+    const float* dx = network_.weight_gradients(to_input);
+    add_gradients();
+    if (to_input && dx != nullptr) {
+      const auto target = tape.target(x);
+      staged_.resize(static_cast<std::size_t>(tape.groups() * tape.lanes() * x.size()));
+      to_host(dx, x.size(), tape, staged_.data());
+      for (std::size_t i = 0; i < staged_.size(); ++i) {
+        target.data[i] = (target.accumulate ? target.data[i] : 0.0f) + staged_[i];
+      }
+    }
+  }
+  /// Values of a pass, as the tape has them.
+  void to_host(const float* from, std::int64_t size, const Tape<float>& tape, float* to) const {
+    const Stream& stream = network_.stream();
+    stream.kernels().change_lanes(stream.get(), from, 32, host_.get(), tape.lanes(), size, tape.images());
+    host_.download(to, tape.groups() * tape.lanes() * size);
+    stream.finish();
+  }
+  /// Adds the network's gradients of the weights to the model's.
+  void add_gradients() {
+    auto gradients = network_.model().parameters().gradients();
+    downloaded_.resize(gradients.size());
+    network_.gradients().download(downloaded_.data(), network_.gradients().size());
+    network_.stream().finish();
+    for (std::size_t i = 0; i < gradients.size(); ++i) {
+      gradients[i] += downloaded_[i];
+    }
+  }
 
   Network& attacked() { return evaluation_ != nullptr ? *evaluation_ : network_; }
   const std::int32_t* labels() const { return reinterpret_cast<const std::int32_t*>(labels_.get()); }
@@ -240,7 +334,11 @@ class GpuAccelerator : public attack::Accelerator {
   Array<float> host_, center_, x_, draws_;
   Array<std::uint32_t> labels_, ids_, restarts_, words_;
   std::map<GraphKey, kernels::cuda::Graph> graphs_;
-  std::vector<float> downloaded_;
+  std::vector<float> downloaded_, staged_;
+  Arithmetic arithmetic_ = Arithmetic::exact;
+  std::uint64_t passes_ = 0, held_ = 0;  ///< of `apply`; 0: none of them
+  std::unique_ptr<Exchange> exchange_;
+  std::unique_ptr<attack::Classifier> classifier_;
 };
 
 /// For defend::TrainOptions::accelerate: training on a device, or on those of all processes of a team (`peers`).
@@ -259,9 +357,7 @@ inline auto training(Device device, Arithmetic arithmetic = Arithmetic::exact, s
 inline attack::Classifier classifier(const nn::Model& model, Device device, Options options = {}) {
   options.capacity = detail::choose_capacity(model, device, options.capacity);
   const auto exchange = std::make_shared<Exchange>(model, device, options.capacity, options.arithmetic);
-  attack::Classifier out(
-      model.name(), model.input_shape(), model.classes() - (model.net().declaration().rejection_output ? 1 : 0),
-      [exchange](Var<float> x) { return exchange->apply(x); }, model.net().declaration());
+  const attack::Classifier out = exchange->classifier(exchange);
   if (model.net().declaration().rejection_output) {  // what a refusal counts as is the host's to say
     return out;
   }

@@ -9,10 +9,12 @@
 #include <cstdint>
 #include <cstring>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <utility>
 #include <vector>
 
+#include "pavise/attack/classifier.hpp"
 #include "pavise/device/network.hpp"
 
 namespace pavise::device {
@@ -53,6 +55,14 @@ class Exchange {
       });
     });
     return y;
+  }
+
+  /// The model on the device as attacks query it; `keep`: what must live as long, such as this object.
+  attack::Classifier classifier(std::shared_ptr<void> keep = nullptr) {
+    const nn::Model& model = network_.model();
+    const auto declaration = model.net().declaration();
+    return {model.name(), model.input_shape(), model.classes() - (declaration.rejection_output ? 1 : 0),
+            [this, keep](Var<float> x) { return apply(x); }, declaration};
   }
 
  private:

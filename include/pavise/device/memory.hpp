@@ -14,6 +14,11 @@ namespace pavise::device {
 
 using kernels::cuda::Table;
 
+/// Warps of that many images: values and gradients of a pass lie as [group][size][32].
+inline std::int64_t groups_of(std::int64_t images) {
+  return (images + kernels::cuda::kLanes - 1) / kernels::cuda::kLanes;
+}
+
 /// A queue of work of one device. Not thread-safe: one thread at a time.
 class Stream {
  public:

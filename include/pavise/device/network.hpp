@@ -13,10 +13,9 @@
 #include <utility>
 #include <vector>
 
-#include "pavise/autodiff/linear.hpp"
-#include "pavise/device/gradient_sums.hpp"
+#include "pavise/device/batch_sums.hpp"
 #include "pavise/device/memory.hpp"
-#include "pavise/device/product.hpp"
+#include "pavise/device/steps.hpp"
 #include "pavise/nn/model.hpp"
 
 namespace pavise::device {
@@ -27,9 +26,6 @@ enum class Use {
   gradient,  ///< and gradients of the input, in evaluation mode
   training,  ///< gradients of the weights, in training mode; and of the input
 };
-
-/// Images of one pass of a network on a device; values and gradients lie as [group][size][32].
-inline std::int64_t groups_of(std::int64_t images) { return (images + 31) / 32; }
 
 class Network {
  public:
@@ -43,7 +39,7 @@ class Network {
         use_(use),
         fast_(arithmetic == Arithmetic::fast) {
     require(capacity >= 1, "device network: room for ", capacity, " images, expected 1 or more");
-    trace_model();
+    steps_ = trace_steps(model_, mode(), device);
     const std::int64_t groups = groups_of(capacity_);
     const auto lanes = [&](std::int64_t n) { return groups * n * 32; };
     auto& store = model_.parameters();
@@ -53,6 +49,7 @@ class Network {
     saved_ = Array<float>(stream_, lanes(classes() + 2));
     prediction_ = Array<std::int32_t>(stream_, lanes(1));
     std::int64_t scratch = 0;
+    std::int64_t largest = 0;  // of the sums over images
     std::int64_t transformed[2] = {0, 0};
     for (Step& s : steps_) {
       if (s.op.kind == Kind::reshape) {
@@ -60,6 +57,16 @@ class Network {
       }
       arrays_.emplace_back(stream_, lanes(s.out_size));
       s.value = arrays_.back().get();
+      if (s.op.kind == Kind::batch_norm) {
+        const std::int64_t channels = s.op.running_mean->size();
+        s.norm = std::make_unique<BatchNorm>(stream_, channels, s.out_size / channels);
+        largest = std::max(largest, s.norm->largest());
+        scratch = std::max(scratch, s.norm->partial(stream_, groups));
+      }
+      if (s.op.kind == Kind::dropout) {
+        s.layer_number =
+            Array<std::uint32_t>(stream_, std::vector<std::uint32_t>(static_cast<std::size_t>(lanes(1)), s.op.layer));
+      }
       if (s.op.kind != Kind::linear) {
         continue;
       }
@@ -94,11 +101,11 @@ class Network {
       input_gradient_ = Array<float>(stream_, lanes(model_.input_shape().numel()));
     }
     if (use_ == Use::training) {
-      std::int64_t largest = 0;
       for (const auto& p : store.parameters()) {
         largest = std::max(largest, p.size());
       }
-      sums_ = GradientSums(stream_, static_cast<std::int64_t>(store.gradients().size()), largest, scratch);
+      gradients_ = Array<float>(stream_, static_cast<std::int64_t>(store.gradients().size()));
+      sums_ = BatchSums(stream_, largest, scratch);
     }
     for (std::size_t i = 0; i < steps_.size(); ++i) {  // a reshaped value lies where the value itself does
       if (steps_[i].op.kind == Kind::reshape) {
@@ -174,98 +181,58 @@ class Network {
     return input_.has_gradient ? input_.gradient : nullptr;
   }
 
-  /// Queues the gradients of all weights of the last pass; `gradients` are then those of the model's store. With peers
-  /// the pass was over this process's share of `images_of_all` images (none: there was no pass).
-  void weight_gradients(Peers* peers = nullptr, std::int64_t images_of_all = 0) {
+  /// Queues the gradients of all weights of the last pass, and of its input where asked for; `gradients` are then those
+  /// of the model's store. Returns the input's gradient, as `backward`.
+  const float* weight_gradients(bool to_input = false) {
     require(use_ == Use::training, "device network: gradients of weights, expected a network for training");
-    sums_.begin(stream_, peers, images_of_all);
-    const std::int64_t own = peers != nullptr ? sums_.own_images(images_of_all) : images_;
-    if (own > 0) {
-      require(images_ == own, "device network: a pass over ", images_, " images, expected the share of ", own);
-      backward(true, false);
-    }
-    sums_.finish(stream_);
+    stream_.kernels().fill_bytes(gradients_.get(), 0, static_cast<std::size_t>(gradients_.size()) * sizeof(float),
+                                 stream_.get());
+    backward(true, to_input);
+    sums_.share_out(stream_, gradients_.get(), gradients_.size());
+    return to_input && input_.has_gradient ? input_.gradient : nullptr;
   }
-  const Array<float>& gradients() const { return sums_.values(); }
+  const Array<float>& gradients() const { return gradients_; }
+
+  // --- networks for training
+
+  /// Whether a pass in evaluation mode is another than one in training mode.
+  bool differs_in_evaluation() const {
+    return model_.net().declaration().temperature != 1 || random() ||
+           std::any_of(steps_.begin(), steps_.end(), [](const Step& s) { return s.op.kind == Kind::batch_norm; });
+  }
+  /// Whether passes draw random numbers: those of `set_key`.
+  bool random() const {
+    return std::any_of(steps_.begin(), steps_.end(), [](const Step& s) { return s.op.kind == Kind::dropout; });
+  }
+  /// What random numbers of the passes from now on are keyed by; the images' ids, [group][32], are on the device.
+  void set_key(std::uint64_t seed, std::uint32_t iteration, const std::uint32_t* ids) {
+    key_ = {.seed = seed,
+            .purpose = static_cast<std::uint32_t>(Purpose::dropout),
+            .iteration = iteration,
+            .image = ids,
+            .restart = nullptr};
+  }
+  /// The passes from now on are over this process's share of `images_of_all` images (share_of, by blocks of kBlockImages),
+  /// possibly none; sums over images are those of all, with the bits of one device that has them. Null: there are no
+  /// others.
+  void share(Peers* peers, std::int64_t images_of_all) { sums_.begin(peers, images_of_all); }
+  /// Moves the running statistics of the model's batch normalisations towards those of the last pass.
+  void update_running_statistics() {
+    const bool current = version_ == current_version();
+    for (const Step& s : steps_) {
+      if (s.norm != nullptr) {
+        s.norm->update_running(stream_, s.op);
+      }
+    }
+    if (current) {  // the weights have not changed
+      version_ = current_version();
+    }
+  }
 
  private:
-  using Operation = TracedOperation<float>;
-  using Kind = Operation::Kind;
+  using Kind = TracedOperation<float>::Kind;
 
-  /// An operation, its value and its gradient on their way through the passes.
-  struct Step {
-    Operation op;
-    std::array<int, 2> input{-1, -1};  ///< numbers of steps; -1: the network's input
-    std::int64_t in_size = 0, out_size = 0;
-    bool below_weights = false;  ///< some weight comes before it or in it
-    float* value = nullptr;
-    float* room = nullptr;  ///< for its gradient
-    float* gradient = nullptr;
-    bool has_gradient = false, unmasked = false;
-    std::unique_ptr<Product> forward{}, backward{};
-    Array<float> channels{};  ///< mean, scale, shift
-  };
-
-  void trace_model() {
-    Tape<float> tape;
-    tape.begin(1, kernels::kLanes, use_ == Use::training ? Mode::training : Mode::evaluation, use_ == Use::training);
-    Trace<float> trace;
-    tape.set_trace(&trace);
-    Var<float> x = tape.input(model_.input_shape());
-    std::fill_n(x.data(), x.size() * kernels::kLanes, 0.0f);
-    const Var<float> logits = model_(x);
-    std::map<std::int32_t, std::size_t> made;
-    for (std::size_t i = 0; i < trace.size(); ++i) {
-      made[trace[i].output] = i;
-    }
-    // Backwards from the logits: what they depend on.
-    std::vector<bool> needed(trace.size());
-    const auto need = [&](std::int32_t id) {
-      const auto found = made.find(id);
-      if (found != made.end()) {
-        needed[found->second] = true;
-      } else if (id >= 0 && id != x.id()) {
-        throw DeviceError(concat(stream_.device().to_string(), ": the operation ", tape.node({&tape, id}).name,
-                                 " of model ", model_.name(), " does not run there",
-                                 use_ == Use::training ? " in training" : ""));
-      }
-    };
-    need(logits.id());
-    require<DeviceError>(logits.id() != x.id(), "device network: model ", model_.name(), " has no operation");
-    for (std::size_t i = trace.size(); i-- > 0;) {
-      if (needed[i]) {
-        need(trace[i].inputs[0]);
-        need(trace[i].inputs[1]);
-      }
-    }
-    std::map<std::int32_t, int> number;
-    std::vector<Step> steps;
-    for (std::size_t i = 0; i < trace.size(); ++i) {
-      if (!needed[i]) {
-        continue;
-      }
-      Step s;
-      s.op = std::move(trace[i]);
-      s.out_size = tape.node({&tape, s.op.output}).size;
-      s.in_size = tape.node({&tape, s.op.inputs[0]}).size;
-      s.below_weights = s.op.weight != nullptr;
-      for (std::size_t k = 0; k < 2; ++k) {
-        const auto found = number.find(s.op.inputs[k]);
-        s.input[k] = found != number.end() ? found->second : -1;
-        s.below_weights =
-            s.below_weights || (found != number.end() && steps[static_cast<std::size_t>(found->second)].below_weights);
-      }
-      number[s.op.output] = static_cast<int>(steps.size());
-      steps.push_back(std::move(s));
-    }
-    if (steps_.empty()) {
-      steps_ = std::move(steps);
-    } else {  // traced again for what is derived from the weights
-      for (std::size_t i = 0; i < steps.size(); ++i) {
-        steps_[i].op = std::move(steps[i].op);
-      }
-    }
-  }
+  Mode mode() const { return use_ == Use::training ? Mode::training : Mode::evaluation; }
 
   std::uint64_t current_version() const { return model_.parameters().parameters().front().version(); }
 
@@ -276,7 +243,10 @@ class Network {
       return s.op.kind == Kind::channels || (s.op.weight != nullptr && offset_of(*s.op.weight) < 0);
     });
     if (derived && version_ != 0) {
-      trace_model();
+      auto again = trace_steps(model_, mode(), stream_.device());
+      for (std::size_t i = 0; i < again.size(); ++i) {
+        steps_[i].op = std::move(again[i].op);
+      }
     }
     parameters_.upload(store.state().data(), static_cast<std::int64_t>(store.state().size()));
     for (Step& s : steps_) {
@@ -285,7 +255,10 @@ class Network {
         for (const auto* part : {&s.op.mean, &s.op.scale, &s.op.shift}) {
           all.insert(all.end(), part->begin(), part->end());
         }
-        s.channels = Array<float>(stream_, std::span<const float>(all));
+        if (s.channels.size() == 0) {  // once: recorded work holds its address
+          s.channels = Array<float>(stream_, static_cast<std::int64_t>(all.size()));
+        }
+        s.channels.upload(all.data(), s.channels.size());
       }
       if (s.op.kind == Kind::linear) {
         const float* weight = on_device(*s.op.weight);
@@ -322,18 +295,24 @@ class Network {
     copy.upload(p.value().data(), p.size());
     return copy.get();
   }
-  const float* bias_of(const Step& s) const {
-    if (s.op.bias == nullptr) {
+  const float* value_of(const Parameter<float>* p) const {
+    if (p == nullptr) {
       return nullptr;
     }
-    const std::int64_t offset = offset_of(*s.op.bias);
-    return offset >= 0 ? parameters_.get() + offset : derived_.at(s.op.bias).get();
+    const std::int64_t offset = offset_of(*p);
+    return offset >= 0 ? parameters_.get() + offset : derived_.at(p).get();
   }
 
   Step& step_of(int number) { return number >= 0 ? steps_[static_cast<std::size_t>(number)] : input_; }
 
   void begin(const float* x, std::int64_t images) {
-    require(images >= 1 && images <= capacity_, "device network: ", images, " images, expected 1 to ", capacity_);
+    require(images >= (use_ == Use::training ? 0 : 1) && images <= capacity_, "device network: ", images,
+            " images, expected 1 to ", capacity_);
+    require(!sums_.shared() || sums_.own_images() == images, "device network: a pass over ", images,
+            " images, expected this process's share of ", sums_.own_images());
+    if (!sums_.shared()) {
+      sums_.begin(nullptr, images);
+    }
     images_ = images;
     input_.value = const_cast<float*>(x);
     input_.out_size = size();
@@ -352,8 +331,9 @@ class Network {
     const std::int64_t n = groups * s.out_size * 32;
     switch (s.op.kind) {
       case Kind::linear:
-        s.forward->apply(x, s.value, {.bias = bias_of(s), .mask = nullptr, .relu = s.op.relu, .accumulate = false},
-                         groups, transformed_);
+        s.forward->apply(x, s.value,
+                         {.bias = value_of(s.op.bias), .mask = nullptr, .relu = s.op.relu, .accumulate = false}, groups,
+                         transformed_);
         return;
       case Kind::unary:
         return k.unary_forward(stream_.get(), s.op.function, x, s.value, n, s.op.a, s.op.b);
@@ -370,6 +350,12 @@ class Network {
         const float* f = s.channels.get();
         return k.channel_affine(stream_.get(), x, s.value, c, s.out_size / c, {f, f + c, f + 2 * c}, s.op.relu, groups);
       }
+      case Kind::batch_norm:
+        return s.norm->forward(stream_, sums_, x, s.value, value_of(s.op.weight), value_of(s.op.bias), s.op.relu,
+                               s.op.epsilon, images_);
+      case Kind::dropout:
+        return k.dropout(stream_.get(), x, s.value, s.out_size, groups, s.op.threshold, s.op.a, key_of(s), false,
+                         nullptr);
     }
   }
 
@@ -427,6 +413,12 @@ class Network {
       }
       return;
     }
+    if (s.op.kind == Kind::batch_norm) {
+      const auto t = wanted(s, 0, to_input) ? target(from, true) : Tape<float>::Target{};
+      return s.norm->backward(stream_, sums_, from.value, dy, value_of(s.op.weight),
+                              weights ? gradient_of(s.op.weight) : nullptr, weights ? gradient_of(s.op.bias) : nullptr,
+                              t.data, t.accumulate, t.mask, images_);
+    }
     if (!wanted(s, 0, to_input)) {
       return;
     }
@@ -460,32 +452,42 @@ class Network {
         return k.channel_backward(stream_.get(), dy, t.data, c, s.out_size / c, s.channels.get() + c, t.accumulate,
                                   t.mask, groups * 32, groups);
       }
+      case Kind::dropout:
+        return k.dropout(stream_.get(), dy, t.data, s.in_size, groups, s.op.threshold, s.op.a, key_of(s), t.accumulate,
+                         t.mask);
       case Kind::sum:
       case Kind::reshape:
+      case Kind::batch_norm:
         return;
     }
   }
 
+  kernels::LaneKeys key_of(const Step& s) const {
+    kernels::LaneKeys key = key_;
+    key.restart = s.layer_number.get();
+    return key;
+  }
+  float* gradient_of(const Parameter<float>* p) const {
+    return p != nullptr && p->trainable() ? gradients_.get() + offset_of(*p) : nullptr;
+  }
   void add_weight_gradients(const Step& s, const float* x, const float* dy, std::int64_t groups) {
     const auto& k = stream_.kernels();
     const auto& g = s.op.geometry;
     float* partial = sums_.partial();
-    const auto add = [&](const Parameter<float>& p, std::int64_t slices) {
-      sums_.add(stream_, offset_of(p), p.size(), slices);
-    };
-    if (s.op.bias != nullptr && s.op.bias->trainable()) {
+    if (float* db = gradient_of(s.op.bias)) {
       const std::int64_t channels = s.op.bias->size();
-      add(*s.op.bias, k.bias_gradient(stream_.get(), channels, s.out_size / channels, dy, partial, groups));
+      sums_.add(stream_, db, channels,
+                k.bias_gradient(stream_.get(), channels, s.out_size / channels, dy, partial, groups));
     }
-    if (!s.op.weight->trainable()) {
-      return;
+    if (float* dw = gradient_of(s.op.weight)) {
+      const float* in = s.op.transposed ? dy : x;
+      const float* out = s.op.transposed ? x : dy;
+      sums_.add(stream_, dw, s.op.weight->size(),
+                s.op.matrix ? (fast_ ? k.linear_weight_gradient_fast : k.linear_weight_gradient)(
+                                  stream_.get(), g.out_channels, g.in_channels, in, out, partial, groups)
+                            : (fast_ ? k.conv_weight_gradient_fast : k.conv_weight_gradient)(stream_.get(), g, in, out,
+                                                                                             partial, groups));
     }
-    const float* in = s.op.transposed ? dy : x;
-    const float* out = s.op.transposed ? x : dy;
-    add(*s.op.weight, s.op.matrix ? (fast_ ? k.linear_weight_gradient_fast : k.linear_weight_gradient)(
-                                        stream_.get(), g.out_channels, g.in_channels, in, out, partial, groups)
-                                  : (fast_ ? k.conv_weight_gradient_fast : k.conv_weight_gradient)(
-                                        stream_.get(), g, in, out, partial, groups));
   }
 
   const nn::Model& model_;
@@ -495,8 +497,9 @@ class Network {
   bool fast_;
   std::vector<Array<float>> arrays_;
   std::map<const Parameter<float>*, Array<float>> derived_;
-  Array<float> parameters_, seed_, loss_, saved_, input_gradient_;
-  GradientSums sums_;
+  Array<float> parameters_, gradients_, seed_, loss_, saved_, input_gradient_;
+  BatchSums sums_;
+  kernels::LaneKeys key_{};
   std::array<Array<float>, 2> transformed_;
   Array<std::int32_t> prediction_;
   std::vector<Step> steps_;

@@ -4,9 +4,10 @@
 // derivative, which is the same map: nothing is stored. Oracle: the scalar numbers of core/philox.hpp, in
 // tests/autodiff/dropout_test.cpp.
 
+/// Elements [first, n); `first` is a multiple of 4.
 template <class T, int L>
-inline void dropout_lanes(const T* in, T* out, std::int64_t n, std::int32_t threshold, T scale, const LaneKeys& keys,
-                          bool accumulate, const T* mask) {
+PAVISE_LANES void dropout_lanes(const T* in, T* out, std::int64_t first, std::int64_t n, std::int32_t threshold,
+                                T scale, const LaneKeys& keys, bool accumulate, const T* mask) {
   using P = Pack<T, L>;
   using U = Pack<std::uint32_t, L>;
   const P zero = P::broadcast(T{0});
@@ -14,7 +15,7 @@ inline void dropout_lanes(const T* in, T* out, std::int64_t n, std::int32_t thre
   const U image = U::load(keys.image);
   const U tag = (U::load(keys.restart) << 16) ^ U::broadcast(keys.purpose);
   const auto last = Pack<std::int32_t, L>::broadcast(threshold - 1);
-  for (std::int64_t e = 0; e < n; e += 4) {
+  for (std::int64_t e = first; e < n; e += 4) {
     U c[4] = {U::broadcast(static_cast<std::uint32_t>(e / 4)), image, U::broadcast(keys.iteration), tag};
     philox<L>(c, keys.seed);
     for (int i = 0; i < 4 && e + i < n; ++i) {
@@ -49,6 +50,6 @@ inline void dropout_lanes(const T* in, T* out, std::int64_t n, std::int32_t thre
 template <class T>
 void dropout(Tag, const T* in, T* out, std::int64_t n, std::int32_t threshold, T scale, const LaneKeys& keys,
              bool accumulate, const T* mask, int lanes) {
-  lanes == 16 ? dropout_lanes<T, 16>(in, out, n, threshold, scale, keys, accumulate, mask)
-              : dropout_lanes<T, 1>(in, out, n, threshold, scale, keys, accumulate, mask);
+  lanes == 16 ? dropout_lanes<T, 16>(in, out, 0, n, threshold, scale, keys, accumulate, mask)
+              : dropout_lanes<T, 1>(in, out, 0, n, threshold, scale, keys, accumulate, mask);
 }

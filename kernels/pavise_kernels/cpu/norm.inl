@@ -185,19 +185,19 @@ void channel_backward(Tag, const T* x, const T* dy, T* dx, std::int64_t position
 }
 
 /// 1 / sqrt(variance + epsilon)
-inline double inverse_deviation(Tag, double variance, double epsilon) {
+PAVISE_LANES double inverse_deviation(Tag, double variance, double epsilon) {
   return 1.0 / __builtin_sqrt(variance + epsilon);
 }
 
 /// inverse * gamma: what a channel is scaled by.
 template <class T>
-T channel_scale(Tag, double inverse, T gamma) {
+PAVISE_LANES T channel_scale(Tag, double inverse, T gamma) {
   return static_cast<T>(inverse * static_cast<double>(gamma));
 }
 
 /// dgamma += sum_dy_x * inverse and dbeta += sum_dy of one channel; either may be null.
 template <class T>
-void add_channel_gradients(Tag, double sum_dy, double sum_dy_x, double inverse, T* dgamma, T* dbeta) {
+PAVISE_LANES void add_channel_gradients(Tag, double sum_dy, double sum_dy_x, double inverse, T* dgamma, T* dbeta) {
   if (dgamma != nullptr) {
     *dgamma = static_cast<T>(__builtin_fma(sum_dy_x, inverse, static_cast<double>(*dgamma)));
   }
@@ -209,8 +209,8 @@ void add_channel_gradients(Tag, double sum_dy, double sum_dy_x, double inverse, 
 /// The factors of a batch normalisation's derivative with respect to x, from the sums of channel_gradient_sums over
 /// `count` elements: dx = a*dy + b*(x - mean) + c.
 template <class T>
-void batch_norm_factors(Tag, double sum_dy, double sum_dy_x, double count, double inverse, double gamma, T& a, T& b,
-                        T& c) {
+PAVISE_LANES void batch_norm_factors(Tag, double sum_dy, double sum_dy_x, double count, double inverse, double gamma,
+                                     T& a, T& b, T& c) {
   const double scale = gamma * inverse;
   a = static_cast<T>(scale);
   b = static_cast<T>(-(scale * inverse * inverse * (sum_dy_x / count)));

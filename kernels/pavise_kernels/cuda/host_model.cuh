@@ -380,6 +380,9 @@ class DeviceMemory {
 template <class... Parameters, class... Arguments>
 void launch(Stream, const char*, void (*kernel)(Parameters...), dim3 blocks, unsigned threads, std::size_t shared,
             const Arguments&... arguments) {
+  if (blocks.x == 0 || blocks.y == 0 || blocks.z == 0) {
+    return;
+  }
   host_model::submit(
       [=] { host_model::run_grid(blocks, threads, shared, [=] { kernel(static_cast<Parameters>(arguments)...); }); });
 }

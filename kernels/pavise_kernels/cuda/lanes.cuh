@@ -104,6 +104,7 @@ P lane_by_lane(const F&, P);
 //
 #include "pavise_kernels/cpu/attack_step.inl"
 #include "pavise_kernels/cpu/broadcast.inl"
+#include "pavise_kernels/cpu/dropout.inl"
 #include "pavise_kernels/cpu/elementwise.inl"
 #include "pavise_kernels/cpu/loss.inl"
 #include "pavise_kernels/cpu/norm.inl"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Random numbers straight into groups: a lane's number is a function of its key and the element, so a thread starts
-// anywhere in its image's sequence. Oracle: kernels::random_uniform and random_normal, bit for bit.
+// anywhere in its image's sequence. Oracle: kernels::random_uniform, random_normal and dropout, bit for bit.
 #include "pavise_kernels/cuda/elements.cuh"
 
 namespace pavise::kernels::cuda {
@@ -48,6 +48,23 @@ struct AddNoise {
   }
 };
 
+struct Dropout {
+  const float* x;
+  float* y;
+  std::int64_t n;
+  std::int32_t threshold;
+  float scale;
+  LaneKeys keys;
+  bool accumulate;
+  const float* mask;
+  __device__ void operator()(std::int64_t g, std::int64_t part) const {
+    const std::int64_t first = part * kDraws;
+    const std::int64_t at = g * n * 32;
+    dropout_lanes<float, 32>(x + at, y + at, first, n < first + kDraws ? n : first + kDraws, threshold, scale,
+                             keys_of(keys, g), accumulate, mask != nullptr ? mask + at : nullptr);
+  }
+};
+
 }  // namespace
 
 void fill_random(Table& t) {
@@ -63,6 +80,11 @@ void fill_random(Table& t) {
   t.add_noise = [](Stream stream, const float* x, std::int64_t x_step, float sigma, float* out, std::int64_t n,
                    std::int64_t groups, const LaneKeys& keys) {
     each_warp(stream, "add_noise", groups, (n + kDraws - 1) / kDraws, AddNoise{x, x_step, sigma, out, n, keys});
+  };
+  t.dropout = [](Stream stream, const float* x, float* y, std::int64_t n, std::int64_t groups, std::int32_t threshold,
+                 float scale, const LaneKeys& keys, bool accumulate, const float* mask) {
+    each_warp(stream, "dropout", groups, (n + kDraws - 1) / kDraws,
+              Dropout{x, y, n, threshold, scale, keys, accumulate, mask});
   };
 }
 

@@ -23,6 +23,7 @@ const Table* filled_table() {
   fill_elementwise(t);
   fill_pool(t);
   fill_norm(t);
+  fill_batch_norm(t);
   fill_winograd(t);
   fill_measure(t);
   return &t;

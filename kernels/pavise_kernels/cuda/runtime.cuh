@@ -103,6 +103,7 @@ void fill_layout(Table&);
 void fill_elementwise(Table&);
 void fill_pool(Table&);
 void fill_norm(Table&);
+void fill_batch_norm(Table&);
 void fill_winograd(Table&);
 void fill_measure(Table&);
 

@@ -148,6 +148,37 @@ struct Table {
                                 std::int64_t groups);
   /// Adds up the slices of n sums.
   void (*add_slices)(Stream, const float* partial, std::int64_t n, std::int64_t slices, const SliceSum&);
+
+  // --- layers in training mode: normalisation by the batch's statistics, and dropout
+
+  /// The slices' sums (bias_gradient_scratch elements) over the first `images` and the positions of each channel of x
+  /// (channels, positions): of x, or, given means, of (x - mean[c])^2; returns how many slices.
+  std::int64_t (*channel_sums)(Stream, std::int64_t channels, std::int64_t positions, const float* x,
+                               const float* mean, float* partial, std::int64_t images, std::int64_t groups);
+  /// The same of two sums a channel (twice the scratch): of dy, and behind those of all channels of dy * (x - mean[c]).
+  std::int64_t (*channel_gradient_sums)(Stream, std::int64_t channels, std::int64_t positions, const float* x,
+                                        const float* mean, const float* dy, float* partial, std::int64_t groups);
+  /// mean[c] = sum[c] / count
+  void (*batch_norm_mean)(Stream, const float* sum, float* mean, std::int64_t channels, double count);
+  /// From the sums of squared deviations: inverse[c] = 1 / sqrt(variance + epsilon) of the biased variance, scale[c] =
+  /// gamma[c] * inverse[c] (gamma null: 1), and the unbiased variance[c].
+  void (*batch_norm_scale)(Stream, const float* squares, const float* gamma, float* scale, float* inverse,
+                           float* variance, std::int64_t channels, double count, double epsilon);
+  /// From the sums of channel_gradient_sums: dgamma[c] and dbeta[c] += theirs (either may be null), and the factors
+  /// (3 x channels) of batch_norm_backward.
+  void (*batch_norm_gradients)(Stream, const float* sums, const float* inverse, const float* gamma, float* dgamma,
+                               float* dbeta, float* factors, std::int64_t channels, double count);
+  /// dx (+)= the derivative by the input, 0 where the mask is not positive and in lanes behind the last of `images`.
+  void (*batch_norm_backward)(Stream, const float* x, const float* dy, float* dx, std::int64_t channels,
+                              std::int64_t positions, const float* mean, const float* factors, bool accumulate,
+                              const float* mask, std::int64_t images, std::int64_t groups);
+  /// y (+)= dropout of x, as kernels::dropout, forward and backward; the keys' image and restart (the layer's number) are
+  /// [group][32].
+  void (*dropout)(Stream, const float* x, float* y, std::int64_t n, std::int64_t groups, std::int32_t threshold,
+                  float scale, const LaneKeys&, bool accumulate, const float* mask);
+
+  // --- updates
+
   void (*sgd_update)(Stream, float* value, const float* gradient, float* velocity, std::int64_t n, const SgdStep&);
   void (*adam_update)(Stream, float* value, const float* gradient, float* first, float* second, std::int64_t n,
                       const AdamStep&);

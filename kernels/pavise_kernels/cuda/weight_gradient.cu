@@ -9,7 +9,7 @@
 // groups, so that devices that share a batch by whole blocks of kBlockImages and go on with each other's sums come to the
 // same bits as one. It is not the CPU's order, which gives each lane all groups in one chain. Oracle: the same order in
 // plain loops and the CPU's result within rounding, tests/cuda/weight_gradient_checks.hpp.
-#include "pavise_kernels/cuda/runtime.cuh"
+#include "pavise_kernels/cuda/slices.cuh"
 #include "pavise_kernels/cuda/tensor_core.cuh"
 
 namespace pavise::kernels::cuda {
@@ -19,20 +19,6 @@ namespace {
 constexpr int kRows = 8;
 constexpr int kTaps = 8;
 constexpr int kWarps = 4;
-constexpr std::int64_t kSlicePositions = 64;  ///< a slice has so many positions of each image, or a block's groups
-
-/// Groups of a slice, given the positions that are enough for one.
-std::int64_t slice_groups(std::int64_t positions, std::int64_t enough = kSlicePositions) {
-  std::int64_t n = 1;
-  while (n * positions < enough && n * kLanes < kBlockImages) {
-    n *= 2;
-  }
-  return n;
-}
-std::int64_t slices_of(std::int64_t positions, std::int64_t groups, std::int64_t enough = kSlicePositions) {
-  const std::int64_t each = slice_groups(positions, enough);
-  return (groups + each - 1) / each;
-}
 
 struct Job {
   const float* x;
@@ -322,31 +308,19 @@ __global__ void __launch_bounds__(kWarps * 32) weight_gradient_fast_kernel(Job j
 }
 
 /// Sums of dy over a slice, one channel a warp.
-__global__ void __launch_bounds__(kThreads)
-    bias_gradient_kernel(const float* dy, float* partial, std::int64_t channels, std::int64_t positions,
-                         std::int64_t groups, std::int64_t slice_size, std::int64_t slices) {
-  const std::int64_t index = thread_index() / 32;
-  if (index >= channels * slices) {
-    return;
-  }
-  const std::int64_t c = index % channels;
-  const std::int64_t slice = index / channels;
-  const std::int64_t last = groups < (slice + 1) * slice_size ? groups : (slice + 1) * slice_size;
-  float sum = 0.0f;
-  for (std::int64_t g = slice * slice_size; g < last; ++g) {
-    const float* d = dy + (g * channels + c) * positions * 32 + lane_id();
-    for (std::int64_t p = 0; p < positions; ++p) {
-      sum = sum + d[p * 32];
+struct BiasGradient {
+  ChannelSlices s;
+  const float* dy;
+  float* partial;
+  __device__ void operator()(std::int64_t slice, std::int64_t c) const {
+    float sum = 0.0f;
+    s.each_element(slice, c, [&](std::int64_t i) { sum = sum + dy[i]; });
+    sum = sum_over_lanes(sum);
+    if (lane_id() == 0) {
+      partial[slice * s.channels + c] = sum;
     }
   }
-  PAVISE_UNROLL
-  for (int distance = 16; distance > 0; distance /= 2) {
-    sum = sum + __shfl_xor_sync(0xFFFFFFFFu, sum, distance);
-  }
-  if (lane_id() == 0) {
-    partial[slice * channels + c] = sum;
-  }
-}
+};
 
 /// The slices' sums, in order, behind what came before them.
 __global__ void __launch_bounds__(kThreads)
@@ -445,15 +419,9 @@ void fill_weight_gradient(Table& t) {
     return conv_weight_gradient(stream, matrix_geometry(rows, columns), x, dy, partial, groups, true);
   };
   t.bias_gradient = [](Stream stream, std::int64_t channels, std::int64_t positions, const float* dy, float* partial,
-                       std::int64_t groups) -> std::int64_t {
-    const std::int64_t slices = slices_of(positions, groups);
-    if (channels == 0 || slices == 0) {
-      return 0;
-    }
-    const dim3 blocks(static_cast<unsigned>((channels * slices * 32 + kThreads - 1) / kThreads));
-    launch(stream, "bias_gradient", bias_gradient_kernel, blocks, kThreads, 0, dy, partial, channels, positions, groups,
-           slice_groups(positions), slices);
-    return slices;
+                       std::int64_t groups) {
+    const ChannelSlices s(channels, positions, groups);
+    return each_channel_of_slices(stream, "bias_gradient", s, BiasGradient{s, dy, partial});
   };
   t.add_slices = [](Stream stream, const float* partial, std::int64_t n, std::int64_t slices, const SliceSum& to) {
     if (n > 0 && slices > 0) {

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: MIT
+#include "cuda/orders.hpp"
+#include "cuda/training_checks.hpp"
+
+#ifndef __SANITIZE_ADDRESS__  // fibres are slow under it: these take minutes there, and their kernels run in other tests
+TEST_CASE("device: training agrees with the CPU's") { check_once(cuda_checks::check_training); }
+TEST_CASE("device: every defence trains there, with batch normalisation and dropout") {
+  check_once(cuda_checks::check_defenses);
+}
+#endif
