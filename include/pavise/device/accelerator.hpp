@@ -57,20 +57,21 @@ inline std::int64_t choose_capacity(const nn::Model& model, Device device, std::
 class GpuAccelerator : public attack::Accelerator {
  public:
   GpuAccelerator(const nn::Model& model, Device device, const Options& options)
-      : network_(model, device, detail::choose_capacity(model, device, options.capacity),
+      : stream_(std::make_shared<const Stream>(device)),
+        network_(model, stream_, detail::choose_capacity(model, device, options.capacity),
                  options.training ? Use::training : Use::gradient, options.arithmetic),
         peers_(options.peers),
         arithmetic_(options.arithmetic) {
     if (options.training && network_.differs_in_evaluation()) {
-      evaluation_ = std::make_unique<Network>(model, device, network_.capacity(), Use::gradient, options.arithmetic);
+      evaluation_ = std::make_unique<Network>(model, stream_, network_.capacity(), Use::gradient, options.arithmetic);
     }
     auto& net = attacked();
     const std::int64_t slots = groups_of(net.capacity()) * 32;
-    host_ = Array<float>(net.stream(), slots * std::max(net.size(), net.classes()));
-    center_ = Array<float>(net.stream(), slots * net.size());
-    x_ = Array<float>(net.stream(), slots * net.size());
+    host_ = Array<float>(*stream_, slots * std::max(net.size(), net.classes()));
+    center_ = Array<float>(*stream_, slots * net.size());
+    x_ = Array<float>(*stream_, slots * net.size());
     for (auto* array : {&labels_, &ids_, &restarts_, &words_}) {
-      *array = Array<std::uint32_t>(net.stream(), slots);
+      *array = Array<std::uint32_t>(*stream_, slots);
     }
   }
   ~GpuAccelerator() override {
@@ -80,7 +81,7 @@ class GpuAccelerator : public attack::Accelerator {
     }
   }
 
-  std::string device() const override { return network_.stream().device().to_string(); }
+  std::string device() const override { return stream_->device().to_string(); }
   std::int64_t capacity() const override { return network_.capacity(); }
   int processes() const override { return peers_ != nullptr ? peers_->size() : 1; }
   std::int64_t block() const override { return kernels::cuda::kBlockImages; }
@@ -91,12 +92,12 @@ class GpuAccelerator : public attack::Accelerator {
     const std::lock_guard lock(mutex_);
     Network& net = attacked();
     begin(net, clean);
-    const auto& k = net.stream().kernels();
-    const auto stream = net.stream().get();
+    const auto& k = stream_->kernels();
+    const auto stream = stream_->get();
     const std::int64_t n = net.size();
     const std::int64_t groups = groups_of(clean.images());
-    put_images(net, clean, clean.values(), center_);
-    put_names(net, clean);
+    put_images(clean, clean.values(), center_);
+    put_names(clean);
     const kernels::cuda::AttackStep step{.norm = static_cast<int>(descent.threat.norm),
                                          .alpha = static_cast<float>(descent.alpha),
                                          .epsilon = static_cast<float>(descent.threat.epsilon),
@@ -104,7 +105,7 @@ class GpuAccelerator : public attack::Accelerator {
                                          .high = static_cast<float>(descent.threat.high)};
     if (descent.random_start && descent.threat.epsilon > 0.0) {
       if (step.norm == 2 && draws_.size() == 0) {
-        draws_ = Array<float>(net.stream(), groups_of(net.capacity()) * 32 * (n + 2));
+        draws_ = Array<float>(*stream_, groups_of(net.capacity()) * 32 * (n + 2));
       }
       k.random_start(stream, x_.get(), center_.get(), n, groups, step,
                      {.seed = seed.seed,
@@ -116,7 +117,7 @@ class GpuAccelerator : public attack::Accelerator {
     } else {
       k.copy(x_.get(), center_.get(), static_cast<std::size_t>(groups * 32 * n) * sizeof(float), stream);
     }
-    run_recorded(net, {clean.images(), descent.steps, step.norm, step.alpha, step.epsilon, step.low, step.high}, [&] {
+    run_recorded({clean.images(), descent.steps, step.norm, step.alpha, step.epsilon, step.low, step.high}, [&] {
       for (std::int64_t i = 0; i < descent.steps; ++i) {
         net.forward(x_.get(), clean.images());
         net.cross_entropy(labels(), 0.0f, 1.0f);
@@ -127,7 +128,7 @@ class GpuAccelerator : public attack::Accelerator {
       k.change_lanes(stream, x_.get(), 32, host_.get(), clean.lanes(), n, clean.images());
       host_.download(adversarial, clean.groups() * clean.lanes() * n);
     }
-    net.stream().finish();
+    stream_->finish();
   }
 
   void accumulate(const LaneBatch<float>& batch, std::int64_t images_of_all, const attack::Seed& seed,
@@ -135,8 +136,8 @@ class GpuAccelerator : public attack::Accelerator {
     const std::lock_guard lock(mutex_);
     begin(network_, batch);
     if (pixels != nullptr && batch.images() > 0) {
-      put_images(network_, batch, pixels, x_);
-      put_names(network_, batch);
+      put_images(batch, pixels, x_);
+      put_names(batch);
     }
     const std::int64_t images = batch.images();
     network_.share(peers_.get(), images_of_all);
@@ -148,15 +149,15 @@ class GpuAccelerator : public attack::Accelerator {
       network_.weight_gradients();
     };
     if (peers_ == nullptr && !network_.random()) {
-      run_recorded(network_, {images, 0, 0, smoothing, 0, 0, 0}, passes);
+      run_recorded({images, 0, 0, smoothing, 0, 0, 0}, passes);
     } else {  // what others send, and new random numbers, cannot be recorded
       passes();
     }
     held_ = 0;
-    const auto& k = network_.stream().kernels();
+    const auto& k = stream_->kernels();
     const auto bytes = static_cast<std::size_t>(images) * sizeof(float);
-    k.copy_to_host(losses, network_.loss(), bytes, network_.stream().get());
-    k.copy_to_host(predictions, network_.predictions(), bytes, network_.stream().get());
+    k.copy_to_host(losses, network_.loss(), bytes, stream_->get());
+    k.copy_to_host(predictions, network_.predictions(), bytes, stream_->get());
     add_gradients();
     network_.update_running_statistics();
   }
@@ -195,7 +196,7 @@ class GpuAccelerator : public attack::Accelerator {
     const std::lock_guard lock(mutex_);
     if (classifier_ == nullptr) {
       const nn::Model& model = network_.model();
-      exchange_ = std::make_unique<Exchange>(model, network_.stream().device(), network_.capacity(), arithmetic_);
+      exchange_ = std::make_unique<Exchange>(model, stream_->device(), network_.capacity(), arithmetic_);
       classifier_ = std::make_unique<attack::Classifier>(exchange_->classifier());
     }
     return *classifier_;
@@ -207,7 +208,7 @@ class GpuAccelerator : public attack::Accelerator {
 
   /// The pass of `apply`, in training mode, over the images at x.
   void run_pass(const Tape<float>& tape, Var<float> x, std::int64_t images_of_all, std::uint64_t pass) {
-    const Stream& stream = network_.stream();
+    const Stream& stream = *stream_;
     const auto& k = stream.kernels();
     stream.use();
     network_.refresh();
@@ -228,7 +229,7 @@ class GpuAccelerator : public attack::Accelerator {
   }
   /// The derivative of the pass that the network holds.
   void differentiate(Tape<float>& tape, Var<float> x, Var<float> y) {
-    const Stream& stream = network_.stream();
+    const Stream& stream = *stream_;
     const std::int64_t classes = network_.classes();
     const std::int64_t slots = groups_of(tape.images()) * 32;  // those behind the last image have a gradient of zero
     staged_.assign(static_cast<std::size_t>(slots * classes), 0.0f);
@@ -250,7 +251,7 @@ class GpuAccelerator : public attack::Accelerator {
   }
   /// Values of a pass, as the tape has them.
   void to_host(const float* from, std::int64_t size, const Tape<float>& tape, float* to) const {
-    const Stream& stream = network_.stream();
+    const Stream& stream = *stream_;
     stream.kernels().change_lanes(stream.get(), from, 32, host_.get(), tape.lanes(), size, tape.images());
     host_.download(to, tape.groups() * tape.lanes() * size);
     stream.finish();
@@ -260,7 +261,7 @@ class GpuAccelerator : public attack::Accelerator {
     auto gradients = network_.model().parameters().gradients();
     downloaded_.resize(gradients.size());
     network_.gradients().download(downloaded_.data(), network_.gradients().size());
-    network_.stream().finish();
+    stream_->finish();
     for (std::size_t i = 0; i < gradients.size(); ++i) {
       gradients[i] += downloaded_[i];
     }
@@ -274,29 +275,18 @@ class GpuAccelerator : public attack::Accelerator {
                         net.model().name(), " expects ", net.model().input_shape());
     require(batch.images() <= net.capacity(), device(), ": a batch of ", batch.images(), " images, room for ",
             net.capacity());
-    net.stream().use();
+    stream_->use();
     net.refresh();
   }
-  /// Where two networks share the arrays, a copy on one's stream must be done before the other's work.
-  void finish_uploads() const {
-    if (evaluation_ != nullptr) {
-      evaluation_->stream().finish();
-      network_.stream().finish();
-    }
-  }
-  void put_images(const Network& net, const LaneBatch<float>& batch, const float* pixels,
-                  const Array<float>& to) const {
+  void put_images(const LaneBatch<float>& batch, const float* pixels, const Array<float>& to) const {
     host_.upload(pixels, batch.groups() * batch.lanes() * batch.size());
-    finish_uploads();
-    net.stream().kernels().change_lanes(net.stream().get(), host_.get(), batch.lanes(), to.get(), 32, batch.size(),
-                                        batch.images());
+    stream_->kernels().change_lanes(stream_->get(), host_.get(), batch.lanes(), to.get(), 32, batch.size(),
+                                    batch.images());
   }
-  void put_names(const Network& net, const LaneBatch<float>& batch) const {
+  void put_names(const LaneBatch<float>& batch) const {
     const auto put = [&](const void* from, const Array<std::uint32_t>& to) {
       words_.upload(static_cast<const std::uint32_t*>(from), batch.groups() * batch.lanes());
-      finish_uploads();
-      net.stream().kernels().change_lanes(net.stream().get(), words_.get(), batch.lanes(), to.get(), 32, 1,
-                                          batch.images());
+      stream_->kernels().change_lanes(stream_->get(), words_.get(), batch.lanes(), to.get(), 32, 1, batch.images());
     };
     put(batch.labels(), labels_);
     put(batch.ids(), ids_);
@@ -305,29 +295,30 @@ class GpuAccelerator : public attack::Accelerator {
 
   /// Queues work that is the same each time: recorded once, then launched as a whole.
   template <class Work>
-  void run_recorded(const Network& net, const GraphKey& key, const Work& work) {
-    const auto& k = net.stream().kernels();
+  void run_recorded(const GraphKey& key, const Work& work) {
+    const auto& k = stream_->kernels();
     auto found = graphs_.find(key);
     if (found == graphs_.end()) {
       work();  // the first time as it is: what a kernel asks for once cannot be recorded
       if (graphs_.size() == 16) {
         drop_graphs();
       }
-      k.begin_graph(net.stream().get());
+      k.begin_graph(stream_->get());
       work();
-      graphs_.emplace(key, k.end_graph(net.stream().get()));
+      graphs_.emplace(key, k.end_graph(stream_->get()));
       return;
     }
-    k.launch_graph(found->second, net.stream().get());
+    k.launch_graph(found->second, stream_->get());
   }
   void drop_graphs() {
     for (const auto& [key, graph] : graphs_) {
-      network_.stream().kernels().destroy_graph(graph);
+      stream_->kernels().destroy_graph(graph);
     }
     graphs_.clear();
   }
 
   std::mutex mutex_;
+  std::shared_ptr<const Stream> stream_;  ///< of both networks
   Network network_;
   std::shared_ptr<Peers> peers_;
   std::unique_ptr<Network> evaluation_;  ///< where evaluation passes are not those of training

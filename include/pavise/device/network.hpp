@@ -33,13 +33,18 @@ class Network {
   /// no CUDA twin, naming it, and where the device's memory does not suffice, with the sizes.
   Network(const nn::Model& model, Device device, std::int64_t capacity, Use use,
           Arithmetic arithmetic = Arithmetic::exact)
+      : Network(model, std::make_shared<const Stream>(device), capacity, use, arithmetic) {}
+  /// The same on a stream that others work on, too.
+  Network(const nn::Model& model, std::shared_ptr<const Stream> stream, std::int64_t capacity, Use use,
+          Arithmetic arithmetic = Arithmetic::exact)
       : model_(model),
-        stream_(device),
+        held_stream_(std::move(stream)),
+        stream_(*held_stream_),
         capacity_(groups_of(capacity) * 32),
         use_(use),
         fast_(arithmetic == Arithmetic::fast) {
     require(capacity >= 1, "device network: room for ", capacity, " images, expected 1 or more");
-    steps_ = trace_steps(model_, mode(), device);
+    steps_ = trace_steps(model_, mode(), stream_.device());
     const std::int64_t groups = groups_of(capacity_);
     const auto lanes = [&](std::int64_t n) { return groups * n * 32; };
     auto& store = model_.parameters();
@@ -491,7 +496,8 @@ class Network {
   }
 
   const nn::Model& model_;
-  Stream stream_;
+  std::shared_ptr<const Stream> held_stream_;
+  const Stream& stream_;
   std::int64_t capacity_;
   Use use_;
   bool fast_;
