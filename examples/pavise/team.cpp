@@ -4,10 +4,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <iostream>
+#include <iterator>
 #include <span>
 
 #include "pavise/core/error.hpp"
@@ -90,21 +92,11 @@ int Team::fail(const std::string& message) const {
 
 namespace {
 
-/// A machine, and one of its GPUs.
-struct Place {
-  char machine[256];
-  int gpu;
-  friend bool operator==(const Place& a, const Place& b) {
-    return std::strcmp(a.machine, b.machine) == 0 && a.gpu == b.gpu;
-  }
-};
-
-/// Of every rank.
-std::vector<Place> places(Communicator& team, int gpu) {
-  Place own{};
-  own.gpu = gpu;
-  require<Error>(gethostname(own.machine, sizeof own.machine - 1) == 0, "this machine has no name");
-  return gather(team, std::span<const Place>(&own, 1));
+/// How many ranks before this one have the same bytes.
+template <class T>
+int same_before(Communicator& team, const T& own) {
+  const auto all = gather(team, std::span<const T>(&own, 1));
+  return static_cast<int>(std::count(all.begin(), all.begin() + team.rank(), own));
 }
 
 }  // namespace
@@ -114,9 +106,9 @@ Device device_of(const std::string& name, Communicator* team) {
   if (name != "cuda" || team == nullptr) {
     return first;
   }
-  const auto all = places(*team, 0);
-  const auto own = all.begin() + team->rank();
-  return Device::cuda(static_cast<int>(std::count(all.begin(), own, *own)) % first.kernels().device_count());
+  std::array<char, 256> machine{};
+  require<Error>(gethostname(machine.data(), machine.size() - 1) == 0, "this machine has no name");
+  return Device::cuda(same_before(*team, machine) % first.kernels().device_count());
 }
 
 std::shared_ptr<device::Peers> make_peers(Communicator* team, [[maybe_unused]] Device device) {
@@ -124,8 +116,12 @@ std::shared_ptr<device::Peers> make_peers(Communicator* team, [[maybe_unused]] D
     return nullptr;
   }
 #ifdef PAVISE_WITH_NCCL
-  const auto all = places(*team, device.index());
-  if (std::all_of(all.begin(), all.end(), [&](const Place& p) { return std::count(all.begin(), all.end(), p) == 1; })) {
+  std::array<unsigned char, 16> id{};
+  const auto info = device.kernels().device_info(device.index());
+  std::copy(std::begin(info.id), std::end(info.id), id.begin());
+  std::array<std::int64_t, 1> shared{same_before(*team, id)};
+  add_up(*team, shared);
+  if (shared[0] == 0) {
     return nccl::join(*team, device);
   }
 #endif

@@ -8,12 +8,7 @@
 #include <vector>
 
 #include "core/thread_team.hpp"
-#include "cuda/support.hpp"
-#include "pavise/attack/pgd.hpp"
-#include "pavise/defend/adversarial.hpp"
-#include "pavise/defend/trainer.hpp"
-#include "pavise/device/accelerator.hpp"
-#include "pavise/nn/models.hpp"
+#include "cuda/training_checks.hpp"
 
 namespace cuda_checks {
 
@@ -24,62 +19,75 @@ inline std::shared_ptr<pavise::device::Peers> through_hosts(pavise::Communicator
   return std::make_shared<pavise::device::HostPeers>(team);
 }
 
-/// Weights and history of adversarial training: a convolution whose slices are groups of few images, batch normalisation,
-/// dropout, and fully connected layers whose slices are whole blocks. 1,300 images in minibatches of `batch`; the last one is smaller.
-inline auto train_together(pavise::Communicator* team, std::shared_ptr<pavise::device::Peers> peers, double share,
-                           std::int64_t batch) {
+/// A training whose minibatches are shared.
+struct Together {
+  const char* what;
+  bool normalised;  ///< batch normalisation and dropout: a pass in evaluation mode is another than one in training
+  std::int64_t batch;
+  std::function<std::shared_ptr<pavise::defend::Strategy>()> strategy;
+};
+
+/// Weights, running statistics and history: a convolution whose slices are groups of few images, and fully connected
+/// layers whose slices are whole blocks. Two epochs of 700 images; the last minibatch is smaller.
+inline auto train_together(pavise::Communicator* team, std::shared_ptr<pavise::device::Peers> peers,
+                           const Together& together) {
   using namespace pavise::nn;  // NOLINT(google-build-using-namespace)
   auto net = std::make_unique<Sequential<float>>();
-  net->add<Conv2d>("conv", 1, 8, 3, pavise::ConvOptions{.stride = 2, .padding = 1});
-  net->add<BatchNorm2d>("bn", 8);
+  net->add<Conv2d>("conv", 1, 4, 3, pavise::ConvOptions{.stride = 2, .padding = 1});
+  if (together.normalised) {
+    net->add<BatchNorm2d>("bn", 4);
+  }
   net->add<ReLU>("relu");
-  net->add<Dropout>("dropout", 0.1);
+  if (together.normalised) {
+    net->add<Dropout>("dropout", 0.1);
+  }
   net->add<Flatten>("flatten");
-  net->add<Linear>("fc1", 8 * 9, 16);
+  net->add<Linear>("fc1", 4 * 9, 12);
   net->add<ReLU>("relu2");
-  net->add<Linear>("fc2", 16, 3);
+  net->add<Linear>("fc2", 12, 3);
   Model model("peers", std::move(net), pavise::Shape{1, 6, 6}, 5);
-  std::vector<std::uint8_t> pixels;
-  for (const float v : numbers(1300 * 36, 2, 0.0f, 255.0f)) {
-    pixels.push_back(static_cast<std::uint8_t>(v));
-  }
-  std::vector<std::int32_t> labels;
-  for (std::int64_t i = 0; i < 1300; ++i) {
-    labels.push_back(static_cast<std::int32_t>(i % 3));
-  }
-  const pavise::data::Dataset set("noise", model.input_shape(), pixels, labels, {"a", "b", "c"});
-  pavise::defend::TrainOptions options{.epochs = 1,
-                                       .batch_size = batch,
+  pavise::defend::TrainOptions options{.epochs = 2,
+                                       .batch_size = together.batch,
                                        .optimizer = "sgd",
                                        .schedule = "constant",
                                        .learning_rate = 0.05,
-                                       .label_smoothing = 0.1,
                                        .team = team};
   options.accelerate = pavise::device::training(pavise::Device::cuda(0), pavise::device::Arithmetic::exact, peers);
-  auto history = pavise::defend::Trainer(std::make_shared<pavise::defend::Adversarial>(
-                                             pavise::attack::Pgd(pavise::attack::linf(0.1), {.steps = 1}), share),
-                                         options)
-                     .fit(model, set);
-  const auto values = model.parameters().state();  // running statistics, too
-  return std::pair(std::vector<float>(values.begin(), values.end()), std::move(history));
+  auto history =
+      pavise::defend::Trainer(together.strategy(), options).fit(model, noise_set(model.input_shape(), 700, 3));
+  const auto state = model.parameters().state();
+  return std::pair(std::vector<float>(state.begin(), state.end()), std::move(history));
+}
+
+/// Adversarial training, of a share of each minibatch.
+inline Together pgd_together(bool normalised, double share, std::int64_t batch) {
+  return {"pgd", normalised, batch, [share] {
+            const pavise::attack::Pgd pgd(pavise::attack::linf(0.1), {.steps = 1});
+            return std::make_shared<pavise::defend::Adversarial>(pgd, share);
+          }};
 }
 
 inline void check_peers(Report& report, const PeersOf& peers_of) {
-  for (const auto& [share, batch] : {std::pair(1.0, 1024), std::pair(0.4, 700)}) {
-    const auto [alone, history] = train_together(nullptr, nullptr, share, batch);
-    for (const int ranks : {1, 2, 3, 6}) {  // of six, some have no images
-      thread_team::run(
-          ranks, [&, share = share, batch = batch, &alone = alone, &history = history](pavise::Communicator& team) {
-            const auto [values, own] = train_together(&team, peers_of(team), share, batch);
-            static std::mutex mutex;
-            const std::lock_guard lock(mutex);
-            const std::string what = pavise::concat("rank ", team.rank(), " of ", ranks, ", share ", share);
-            report.equal(what, values.data(), alone.data(), static_cast<std::int64_t>(alone.size()));
-            report.equal(what + ": loss", own.epochs.back().loss, history.epochs.back().loss);
-            report.equal(what + ": right", own.epochs.back().adversarial.correct,
-                         history.epochs.back().adversarial.correct);
-            report.equal(what + ": clean images", own.epochs.back().clean.total, history.epochs.back().clean.total);
-          });
+  using namespace pavise::defend;  // NOLINT(google-build-using-namespace)
+  const auto preset = [](const char* name, std::int64_t batch) {
+    return Together{name, true, batch,
+                    [name] { return make_defense(name, pavise::attack::linf(0.1), {.steps = 1}).strategy; }};
+  };
+  for (const Together& together : {pgd_together(false, 1.0, 600), pgd_together(true, 0.4, 520), preset("free", 300),
+                                   preset("trades", 600), preset("awp-mart", 600)}) {
+    const auto [alone, history] = train_together(nullptr, nullptr, together);
+    for (const int ranks : {1, 2, 3, 5}) {  // of five, some have no images
+      std::mutex mutex;
+      thread_team::run(ranks, [&, &alone = alone, &history = history](pavise::Communicator& team) {
+        const auto [state, own] = train_together(&team, peers_of(team), together);
+        const std::lock_guard lock(mutex);
+        const std::string what = pavise::concat(together.what, ", rank ", team.rank(), " of ", ranks);
+        report.equal(what, state.data(), alone.data(), static_cast<std::int64_t>(alone.size()));
+        report.equal(what + ": loss", own.epochs.back().loss, history.epochs.back().loss);
+        report.equal(what + ": right", own.epochs.back().adversarial.correct,
+                     history.epochs.back().adversarial.correct);
+        report.equal(what + ": clean images", own.epochs.back().clean.total, history.epochs.back().clean.total);
+      });
     }
   }
 }

@@ -29,7 +29,10 @@ TEST_CASE("device: training on the devices of several processes has the bits of 
 
 TEST_CASE("device: a team whose devices do not know each other is refused") {
   CHECK_THROWS_WITH_AS(
-      thread_team::run(2, [](pavise::Communicator& team) { cuda_checks::train_together(&team, nullptr, 1.0, 40); }),
+      thread_team::run(2,
+                       [](pavise::Communicator& team) {
+                         cuda_checks::train_together(&team, nullptr, cuda_checks::pgd_together(false, 1.0, 40));
+                       }),
       "trainer: 2 processes, and cuda:0 was set up to share minibatches with 1 (device::training takes its peers)",
       pavise::ValueError);
 }

@@ -80,7 +80,8 @@ class Free : public Strategy {
       }
     });
     if (step.team != nullptr) {  // every process has all of it, and saves it
-      gather_shares(*step.team, delta_.data(), (step.images() + kernels::kLanes - 1) / kernels::kLanes, values);
+      gather_shares(*step.team, delta_.data(), (step.images() + kernels::kLanes - 1) / kernels::kLanes, values,
+                    step.block / kernels::kLanes);
     }
   }
 

@@ -202,14 +202,15 @@ inline bool perturb_first(Step& step, const attack::Attack& attack, std::int64_t
   const LaneBatch<float>& clean = step.clean;
   const std::int64_t n = clean.size();
   const attack::Seed seed = step.attack_seed();
-  if (clean.images() == 0) {
+  if (clean.images() == 0 || count <= 0) {
+    std::copy_n(clean.values(), clean.groups() * n * kernels::kLanes, step.adversarial.data());
     return false;
   }
   if (const auto descent = attack.descent(); step.device != nullptr && descent.has_value()) {
     const bool all = count >= clean.images();
     stay = stay && all;
     step.device->descend(*descent, clean, seed, stay ? nullptr : step.adversarial.data());
-    for (std::int64_t i = std::max<std::int64_t>(0, count); i < clean.images(); ++i) {
+    for (std::int64_t i = count; i < clean.images(); ++i) {
       for (std::int64_t e = 0; e < n; ++e) {
         const std::int64_t at = (i / kernels::kLanes * n + e) * kernels::kLanes + i % kernels::kLanes;
         step.adversarial[static_cast<std::size_t>(at)] = clean.values()[at];

@@ -92,6 +92,7 @@ class GpuAccelerator : public attack::Accelerator {
     const std::lock_guard lock(mutex_);
     Network& net = attacked();
     begin(net, clean);
+    held_ = 0;
     const auto& k = stream_->kernels();
     const auto stream = stream_->get();
     const std::int64_t n = net.size();
@@ -140,10 +141,9 @@ class GpuAccelerator : public attack::Accelerator {
       put_names(batch);
     }
     const std::int64_t images = batch.images();
-    network_.share(peers_.get(), images_of_all);
     network_.set_key(seed.seed, seed.iteration, ids_.get());
     const auto passes = [&] {
-      network_.forward(x_.get(), images);
+      network_.forward(x_.get(), images, peers_.get(), images_of_all);
       network_.predict();
       network_.cross_entropy(labels(), smoothing, 1.0f / static_cast<float>(images_of_all));
       network_.weight_gradients();
@@ -184,6 +184,7 @@ class GpuAccelerator : public attack::Accelerator {
     network_.update_running_statistics();
     tape.on_backward(y, [=, this](Tape<float>& t) {
       const std::lock_guard guard(mutex_);
+      stream_->use();
       if (held_ != pass) {  // another pass came between: once more
         run_pass(t, x, images_of_all, pass);
       }
@@ -222,9 +223,8 @@ class GpuAccelerator : public attack::Accelerator {
         k.change_lanes(stream.get(), words_.get(), tape.lanes(), ids_.get(), 32, 1, tape.images());
       }
     }
-    network_.share(peers_.get(), images_of_all);
     network_.set_key(tape.key().seed, tape.key().iteration, ids_.get());
-    network_.forward(x_.get(), tape.images());
+    network_.forward(x_.get(), tape.images(), peers_.get(), images_of_all);
     held_ = pass;
   }
   /// The derivative of the pass that the network holds.

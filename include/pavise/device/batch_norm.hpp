@@ -67,15 +67,17 @@ class BatchNorm {
     }
   }
 
-  /// Moves the running statistics towards those of the last pass. Waits for it.
-  void update_running(const Stream& stream, const TracedOperation<float>& op) const {
-    std::vector<float> values(static_cast<std::size_t>(4 * channels_));
-    numbers_.download(values.data(), 4 * channels_);
-    stream.finish();
+  /// Queues the copy to the host of what update_running needs.
+  void fetch() {
+    fetched_.resize(static_cast<std::size_t>(2 * channels_));
+    numbers_.download(fetched_.data(), 2 * channels_);
+  }
+  /// Moves the running statistics towards those of the last pass, once they are fetched.
+  void update_running(const TracedOperation<float>& op) const {
     const auto move = [&](Parameter<float>& p, Row from) {
       const auto running = p.edit();
       for (std::size_t c = 0; c < running.size(); ++c) {
-        const float value = values[static_cast<std::size_t>(from * channels_) + c];
+        const float value = fetched_[static_cast<std::size_t>(from * channels_) + c];
         running[c] = kernels::run_light(
             [&](auto isa) { return running_value<float>(isa, running[c], static_cast<double>(value), op.momentum); });
       }
@@ -97,6 +99,7 @@ class BatchNorm {
 
   std::int64_t channels_, positions_;
   Array<float> numbers_;  ///< rows of channels
+  std::vector<float> fetched_;
 };
 
 }  // namespace pavise::device

@@ -32,7 +32,6 @@ class BatchSums {
     }
     images_of_all_ = images_of_all;
   }
-  bool shared() const { return peers_ != nullptr; }
   std::int64_t images_of_all() const { return images_of_all_; }
   /// Images of the minibatch that are this device's.
   std::int64_t own_images() const {

@@ -24,7 +24,7 @@ class Exchange {
   Exchange(const nn::Model& model, Device device, std::int64_t capacity, Arithmetic arithmetic = Arithmetic::exact)
       : network_(model, device, std::max<std::int64_t>(capacity, 32), Use::gradient, arithmetic) {
     const std::int64_t slots = groups_of(network_.capacity()) * 32;
-    host_ = Array<float>(network_.stream(), slots * network_.size());
+    host_ = Array<float>(network_.stream(), slots * std::max(network_.size(), network_.classes()));
     x_ = Array<float>(network_.stream(), slots * network_.size());
   }
 
@@ -172,7 +172,6 @@ class Exchange {
       scatter(network_.logits(), classes, [](Request& r) { return r.logits; });
       return;
     }
-    stream.finish();  // the staged pixels are in use until then
     gather(classes, [](const Request& r) { return r.seed; });
     k.change_lanes(stream.get(), host_.get(), lanes, network_.logit_gradient(), 32, classes, images);
     const float* dx = network_.backward();

@@ -142,9 +142,14 @@ class Network {
   }
 
   /// Queues a forward pass over the first `images` of x, [group][size][32] on the device, which must stay until the
-  /// backward pass is done.
-  const float* forward(const float* x, std::int64_t images) {
+  /// backward pass is done. With peers the images are this process's share of `images_of_all` (share_of, by blocks of
+  /// kBlockImages), possibly none; sums over images, here and in the backward pass, are those of all, with the bits of one
+  /// device that has them.
+  const float* forward(const float* x, std::int64_t images, Peers* peers = nullptr, std::int64_t images_of_all = 0) {
     begin(x, images);
+    sums_.begin(peers, peers != nullptr ? images_of_all : images);
+    require(sums_.own_images() == images, "device network: a pass over ", images,
+            " images, expected this process's share of ", images_of_all, ": ", sums_.own_images());
     for (Step& s : steps_) {
       run_forward(s);
     }
@@ -217,16 +222,18 @@ class Network {
             .image = ids,
             .restart = nullptr};
   }
-  /// The passes from now on are over this process's share of `images_of_all` images (share_of, by blocks of kBlockImages),
-  /// possibly none; sums over images are those of all, with the bits of one device that has them. Null: there are no
-  /// others.
-  void share(Peers* peers, std::int64_t images_of_all) { sums_.begin(peers, images_of_all); }
   /// Moves the running statistics of the model's batch normalisations towards those of the last pass.
   void update_running_statistics() {
     const bool current = version_ == current_version();
     for (const Step& s : steps_) {
       if (s.norm != nullptr) {
-        s.norm->update_running(stream_, s.op);
+        s.norm->fetch();
+      }
+    }
+    stream_.finish();
+    for (const Step& s : steps_) {
+      if (s.norm != nullptr) {
+        s.norm->update_running(s.op);
       }
     }
     if (current) {  // the weights have not changed
@@ -313,11 +320,6 @@ class Network {
   void begin(const float* x, std::int64_t images) {
     require(images >= (use_ == Use::training ? 0 : 1) && images <= capacity_, "device network: ", images,
             " images, expected 1 to ", capacity_);
-    require(!sums_.shared() || sums_.own_images() == images, "device network: a pass over ", images,
-            " images, expected this process's share of ", sums_.own_images());
-    if (!sums_.shared()) {
-      sums_.begin(nullptr, images);
-    }
     images_ = images;
     input_.value = const_cast<float*>(x);
     input_.out_size = size();

@@ -48,7 +48,7 @@ struct AddNoise {
   }
 };
 
-struct Dropout {
+struct DropoutValues {
   const float* x;
   float* y;
   std::int64_t n;
@@ -84,7 +84,7 @@ void fill_random(Table& t) {
   t.dropout = [](Stream stream, const float* x, float* y, std::int64_t n, std::int64_t groups, std::int32_t threshold,
                  float scale, const LaneKeys& keys, bool accumulate, const float* mask) {
     each_warp(stream, "dropout", groups, (n + kDraws - 1) / kDraws,
-              Dropout{x, y, n, threshold, scale, keys, accumulate, mask});
+              DropoutValues{x, y, n, threshold, scale, keys, accumulate, mask});
   };
 }
 

@@ -62,6 +62,7 @@ void fill_memory(Table& t) {
     out.minor = p.minor;
     out.multiprocessors = p.multiProcessorCount;
     out.memory = p.totalGlobalMem;
+    std::copy(std::begin(p.uuid.bytes), std::end(p.uuid.bytes), std::begin(out.id));
     return out;
   };
   t.set_device = [](int device) { check(cudaSetDevice(device), "cudaSetDevice"); };
@@ -125,7 +126,7 @@ void copy_bytes(void* to, const void* from, std::size_t bytes) {
 
 void fill_memory(Table& t) {
   t.device_count = [] { return 1; };
-  t.device_info = [](int) { return DeviceInfo{"host model", 0, 0, 4, 0}; };
+  t.device_info = [](int) { return DeviceInfo{"host model", 0, 0, 4, 0, {}}; };
   t.set_device = [](int) {};
   t.make_stream = [] { return Stream{}; };
   t.destroy_stream = [](Stream) {};

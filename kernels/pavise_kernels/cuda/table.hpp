@@ -36,7 +36,8 @@ struct DeviceInfo {
   char name[256];
   int major, minor;  ///< compute capability
   int multiprocessors;
-  std::size_t memory;  ///< bytes
+  std::size_t memory;    ///< bytes
+  unsigned char id[16];  ///< of this one and no other, on any machine
 };
 
 /// A step of a gradient attack, as kernels::linf_step and l2_step.
@@ -153,8 +154,8 @@ struct Table {
 
   /// The slices' sums (bias_gradient_scratch elements) over the first `images` and the positions of each channel of x
   /// (channels, positions): of x, or, given means, of (x - mean[c])^2; returns how many slices.
-  std::int64_t (*channel_sums)(Stream, std::int64_t channels, std::int64_t positions, const float* x,
-                               const float* mean, float* partial, std::int64_t images, std::int64_t groups);
+  std::int64_t (*channel_sums)(Stream, std::int64_t channels, std::int64_t positions, const float* x, const float* mean,
+                               float* partial, std::int64_t images, std::int64_t groups);
   /// The same of two sums a channel (twice the scratch): of dy, and behind those of all channels of dy * (x - mean[c]).
   std::int64_t (*channel_gradient_sums)(Stream, std::int64_t channels, std::int64_t positions, const float* x,
                                         const float* mean, const float* dy, float* partial, std::int64_t groups);
