@@ -47,6 +47,7 @@ class Adversarial : public Strategy {
     detail::describe_attack(*attack_, out);
     return out;
   }
+  bool runs_on_device() const override { return true; }
   void craft(Step& step) override {
     perturbed_ = std::llround(share_ * static_cast<double>(step.images())) - step.images_before;
     stayed_ = detail::perturb_first(step, *attack_, perturbed_, true);

@@ -90,6 +90,7 @@ class Distillation : public Strategy {
 
   std::string name() const override { return "distill"; }
   Recipe recipe() const override { return {{"defense", "distill"}, {"temperature", concat(labels_.temperature)}}; }
+  bool runs_on_device() const override { return true; }
   void begin(const nn::Model& model, std::int64_t) override {
     require(model.classes() == labels_.probabilities.shape()[1], "distillation: student ", model.name(), " has ",
             model.classes(), " classes, the soft labels ", labels_.probabilities.shape()[1]);

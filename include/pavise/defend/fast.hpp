@@ -57,6 +57,7 @@ class Fast : public Strategy {
     good_ = {};
     set_level(0);
   }
+  bool runs_on_device() const override { return inner_->runs_on_device(); }
   void craft(Step& step) override { inner_->craft(step); }
   void accumulate(Step& step) override { inner_->accumulate(step); }
 

@@ -39,6 +39,7 @@ class Free : public Strategy {
             {"replays", std::to_string(options_.replays)},
             {"step_size", concat(options_.step_size)}};
   }
+  bool runs_on_device() const override { return true; }
   std::int64_t replays() const override { return options_.replays; }
 
   void begin(const nn::Model& model, std::int64_t batch_size) override {

@@ -55,7 +55,6 @@ class Ibp : public Strategy {
             {"warm_up", concat(options_.warm_up)},
             {"ramp", concat(options_.ramp)}};
   }
-  bool runs_on_device() const override { return false; }
   void begin(const nn::Model& model, std::int64_t) override {
     network_ = std::make_unique<IntervalNetwork<float>>(options_.crown ? "crown-ibp" : "ibp", model, options_.crown);
   }

@@ -53,6 +53,7 @@ class Mart : public Strategy {
             {"steps", std::to_string(attack_.options().steps)},
             {"step_size", concat(attack_.options().step_size)}};
   }
+  bool runs_on_device() const override { return true; }
   void craft(Step& step) override { detail::perturb_first(step, attack_, step.clean.images()); }
   void accumulate(Step& step) override {
     require(step.label_smoothing == 0, "mart: its loss has no label smoothing, got ", step.label_smoothing);

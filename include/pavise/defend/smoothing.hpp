@@ -54,6 +54,7 @@ class NoisyStrategy : public Strategy {
     }
     return out;
   }
+  bool runs_on_device() const override { return true; }
 
  protected:
   NoisyStrategy(const char* name, NoiseOptions noise, std::vector<std::pair<const char*, double>> settings)

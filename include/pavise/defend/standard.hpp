@@ -13,6 +13,7 @@ class Standard : public Strategy {
  public:
   std::string name() const override { return "none"; }
   Recipe recipe() const override { return {{"defense", "none"}}; }
+  bool runs_on_device() const override { return true; }
   void accumulate(Step& step) override { detail::cross_entropy_pass(step, step.clean.values(), 0); }
 };
 

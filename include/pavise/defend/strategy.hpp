@@ -160,8 +160,8 @@ class Strategy {
   virtual Recipe recipe() const = 0;
   /// Updates that are made from one minibatch.
   virtual std::int64_t replays() const { return 1; }
-  /// Whether a device can do its passes (Step::device); else it is refused there.
-  virtual bool runs_on_device() const { return true; }
+  /// Whether it makes its passes by Step::logits, so that a device can do them; else it is refused there.
+  virtual bool runs_on_device() const { return false; }
   /// Before the first batch: forgets everything. Throws where the model or the batch does not suit.
   virtual void begin([[maybe_unused]] const nn::Model& model, [[maybe_unused]] std::int64_t batch_size) {}
   /// Makes the perturbed images of this step, with the weights as they are.

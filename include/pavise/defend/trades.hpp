@@ -114,6 +114,7 @@ class Trades : public Strategy {
             {"steps", std::to_string(steps_)},
             {"step_size", concat(step_size_)}};
   }
+  bool runs_on_device() const override { return true; }
   void craft(Step& step) override { detail::perturb_first(step, attack_, step.clean.images()); }
   void accumulate(Step& step) override {
     step.begin();
