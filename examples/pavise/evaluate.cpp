@@ -89,9 +89,8 @@ nlohmann::json make_record(const EvaluateOptions& o, const io::ModelFile& file, 
   return json;
 }
 
-void run_evaluation(EvaluateOptions options) {
-  options.apply();
-  EvaluateOptions o = options;
+void run_evaluation(EvaluateOptions o) {
+  o.apply();
   const attack::Threat threat = o.threat();
   evaluate::Options& e = o.evaluation;
   e.seed = o.seed;

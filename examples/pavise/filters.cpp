@@ -62,9 +62,8 @@ nlohmann::json shown(const data::Dataset& set, const std::vector<defend::FilterL
   return {{"shape", {s[0], s[1], s[2]}}, {"items", std::move(items)}};
 }
 
-void run_filters(FiltersOptions options) {
-  options.apply();
-  FiltersOptions o = options;
+void run_filters(FiltersOptions o) {
+  o.apply();
   require(o.smooth.empty(), "--smooth does not go with filters");
   const attack::Threat threat = o.threat();
   const auto file = o.load_model();

@@ -42,10 +42,10 @@ class Accelerator {
   virtual std::int64_t capacity() const = 0;
   /// Processes, each with such an accelerator, that share the minibatches of `accumulate`.
   virtual int processes() const { return 1; }
-  /// What attacks without a Descent query: the model on the device, in evaluation mode, for all threads.
-  virtual const Classifier& classifier() = 0;
   /// They take whole blocks of so many images.
   virtual std::int64_t block() const = 0;
+  /// What attacks without a Descent query: the model on the device, in evaluation mode, for all threads.
+  virtual const Classifier& classifier() = 0;
   /// Perturbs a whole batch (capacity() images at most) into `adversarial`, laid out as clean.values(); every image gets
   /// the bits of the CPU's Pgd. `adversarial` null: the images stay on the device for `accumulate`. Thread-safe.
   virtual void descend(const Descent& descent, const LaneBatch<float>& clean, const Seed& seed, float* adversarial) = 0;

@@ -126,8 +126,7 @@ class GpuAccelerator : public attack::Accelerator {
       }
     });
     if (adversarial != nullptr) {
-      k.change_lanes(stream, x_.get(), 32, host_.get(), clean.lanes(), n, clean.images());
-      host_.download(adversarial, clean.groups() * clean.lanes() * n);
+      fetch(x_.get(), clean.lanes(), n, clean.images(), adversarial);
     }
     stream_->finish();
   }
@@ -180,7 +179,8 @@ class GpuAccelerator : public attack::Accelerator {
                              : tape.result("network", Shape{classes}, {x});
     const std::uint64_t pass = ++passes_;
     run_pass(tape, x, images_of_all, pass);
-    to_host(network_.logits(), classes, tape, const_cast<float*>(y.data()));
+    fetch(network_.logits(), tape.lanes(), classes, tape.images(), const_cast<float*>(y.data()));
+    stream_->finish();
     network_.update_running_statistics();
     tape.on_backward(y, [=, this](Tape<float>& t) {
       const std::lock_guard guard(mutex_);
@@ -209,18 +209,14 @@ class GpuAccelerator : public attack::Accelerator {
 
   /// The pass of `apply`, in training mode, over the images at x.
   void run_pass(const Tape<float>& tape, Var<float> x, std::int64_t images_of_all, std::uint64_t pass) {
-    const Stream& stream = *stream_;
-    const auto& k = stream.kernels();
-    stream.use();
+    stream_->use();
     network_.refresh();
     if (tape.images() > 0) {
-      host_.upload(x.data(), tape.groups() * tape.lanes() * x.size());
-      k.change_lanes(stream.get(), host_.get(), tape.lanes(), x_.get(), 32, x.size(), tape.images());
+      put(x.data(), tape.lanes(), x.size(), tape.images(), host_, x_.get());
       if (network_.random()) {
         require(tape.key().images != nullptr, device(),
                 ": a pass that draws random numbers, expected ids of its images");
-        words_.upload(tape.key().images, tape.groups() * tape.lanes());
-        k.change_lanes(stream.get(), words_.get(), tape.lanes(), ids_.get(), 32, 1, tape.images());
+        put(tape.key().images, tape.lanes(), 1, tape.images(), words_, ids_.get());
       }
     }
     network_.set_key(tape.key().seed, tape.key().iteration, ids_.get());
@@ -229,32 +225,23 @@ class GpuAccelerator : public attack::Accelerator {
   }
   /// The derivative of the pass that the network holds.
   void differentiate(Tape<float>& tape, Var<float> x, Var<float> y) {
-    const Stream& stream = *stream_;
     const std::int64_t classes = network_.classes();
     const std::int64_t slots = groups_of(tape.images()) * 32;  // those behind the last image have a gradient of zero
     staged_.assign(static_cast<std::size_t>(slots * classes), 0.0f);
     std::copy_n(tape.gradient(y), tape.groups() * tape.lanes() * classes, staged_.begin());
-    host_.upload(staged_.data(), slots * classes);
-    stream.kernels().change_lanes(stream.get(), host_.get(), tape.lanes(), network_.logit_gradient(), 32, classes,
-                                  slots);
+    put(staged_.data(), tape.lanes(), classes, slots, host_, network_.logit_gradient());
     const bool to_input = tape.needs_gradient(x);
     const float* dx = network_.weight_gradients(to_input);
     add_gradients();
     if (to_input && dx != nullptr) {
       const auto target = tape.target(x);
       staged_.resize(static_cast<std::size_t>(tape.groups() * tape.lanes() * x.size()));
-      to_host(dx, x.size(), tape, staged_.data());
+      fetch(dx, tape.lanes(), x.size(), tape.images(), staged_.data());
+      stream_->finish();
       for (std::size_t i = 0; i < staged_.size(); ++i) {
         target.data[i] = (target.accumulate ? target.data[i] : 0.0f) + staged_[i];
       }
     }
-  }
-  /// Values of a pass, as the tape has them.
-  void to_host(const float* from, std::int64_t size, const Tape<float>& tape, float* to) const {
-    const Stream& stream = *stream_;
-    stream.kernels().change_lanes(stream.get(), from, 32, host_.get(), tape.lanes(), size, tape.images());
-    host_.download(to, tape.groups() * tape.lanes() * size);
-    stream.finish();
   }
   /// Adds the network's gradients of the weights to the model's.
   void add_gradients() {
@@ -278,19 +265,25 @@ class GpuAccelerator : public attack::Accelerator {
     stream_->use();
     net.refresh();
   }
+  /// Queues the copy of n elements an image from the host's groups of `lanes`, through `staging`.
+  template <class T>
+  void put(const T* from, int lanes, std::int64_t n, std::int64_t images, const Array<T>& staging, T* to) const {
+    staging.upload(from, (images + lanes - 1) / lanes * lanes * n);
+    stream_->kernels().change_lanes(stream_->get(), staging.get(), lanes, to, 32, n, images);
+  }
+  /// Queues the copy of n elements an image to the host's groups of `lanes`; they are there after Stream::finish.
+  void fetch(const float* from, int lanes, std::int64_t n, std::int64_t images, float* to) const {
+    stream_->kernels().change_lanes(stream_->get(), from, 32, host_.get(), lanes, n, images);
+    host_.download(to, (images + lanes - 1) / lanes * lanes * n);
+  }
   void put_images(const LaneBatch<float>& batch, const float* pixels, const Array<float>& to) const {
-    host_.upload(pixels, batch.groups() * batch.lanes() * batch.size());
-    stream_->kernels().change_lanes(stream_->get(), host_.get(), batch.lanes(), to.get(), 32, batch.size(),
-                                    batch.images());
+    put(pixels, batch.lanes(), batch.size(), batch.images(), host_, to.get());
   }
   void put_names(const LaneBatch<float>& batch) const {
-    const auto put = [&](const void* from, const Array<std::uint32_t>& to) {
-      words_.upload(static_cast<const std::uint32_t*>(from), batch.groups() * batch.lanes());
-      stream_->kernels().change_lanes(stream_->get(), words_.get(), batch.lanes(), to.get(), 32, 1, batch.images());
-    };
-    put(batch.labels(), labels_);
-    put(batch.ids(), ids_);
-    put(batch.restarts(), restarts_);
+    put(reinterpret_cast<const std::uint32_t*>(batch.labels()), batch.lanes(), 1, batch.images(), words_,
+        labels_.get());
+    put(batch.ids(), batch.lanes(), 1, batch.images(), words_, ids_.get());
+    put(batch.restarts(), batch.lanes(), 1, batch.images(), words_, restarts_.get());
   }
 
   /// Queues work that is the same each time: recorded once, then launched as a whole.

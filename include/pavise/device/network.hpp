@@ -225,10 +225,15 @@ class Network {
   /// Moves the running statistics of the model's batch normalisations towards those of the last pass.
   void update_running_statistics() {
     const bool current = version_ == current_version();
+    bool any = false;
     for (const Step& s : steps_) {
       if (s.norm != nullptr) {
         s.norm->fetch();
+        any = true;
       }
+    }
+    if (!any) {
+      return;
     }
     stream_.finish();
     for (const Step& s : steps_) {

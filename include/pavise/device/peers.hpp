@@ -69,7 +69,6 @@ class HostPeers : public Peers {
   }
   void put(const Stream& stream, float* values, std::int64_t n) {
     stream.kernels().copy_to_device(values, staged_.data(), static_cast<std::size_t>(n) * sizeof(float), stream.get());
-    stream.finish();
   }
 
   Communicator& team_;

@@ -9,20 +9,6 @@ namespace pavise::kernels::cuda {
 
 namespace {
 
-struct ChannelSum {
-  ChannelSlices s;
-  const float* x;
-  float* partial;
-  __device__ void operator()(std::int64_t slice, std::int64_t c) const {
-    float sum = 0.0f;
-    s.each_element(slice, c, [&](std::int64_t i) { sum = sum + x[i]; });
-    sum = sum_over_lanes(sum);
-    if (lane_id() == 0) {
-      partial[slice * s.channels + c] = sum;
-    }
-  }
-};
-
 struct ChannelSquares {
   ChannelSlices s;
   const float* x;
@@ -35,10 +21,7 @@ struct ChannelSquares {
       const float d = x[i] - m;
       sum = fmaf(d, d, sum);
     });
-    sum = sum_over_lanes(sum);
-    if (lane_id() == 0) {
-      partial[slice * s.channels + c] = sum;
-    }
+    store_sum_over_lanes(sum, partial + slice * s.channels + c);
   }
 };
 
@@ -61,12 +44,8 @@ struct ChannelGradientSums {
       sum = sum + d;
       product = fmaf(d, from_mean, product);
     });
-    sum = sum_over_lanes(sum);
-    product = sum_over_lanes(product);
-    if (lane_id() == 0) {
-      partial[slice * 2 * s.channels + c] = sum;
-      partial[(slice * 2 + 1) * s.channels + c] = product;
-    }
+    store_sum_over_lanes(sum, partial + slice * 2 * s.channels + c);
+    store_sum_over_lanes(product, partial + (slice * 2 + 1) * s.channels + c);
   }
 };
 
@@ -143,14 +122,8 @@ struct BatchNormBackward {
     const std::int64_t group = i / channel_size / channels;
     const Quad in = load_quad(x, i, count);
     const Quad d = load_quad(dy, i, count);
-    Quad to{};
-    Quad m{};
-    if (accumulate) {
-      to = load_quad(dx, i, count);
-    }
-    if (mask != nullptr) {
-      m = load_quad(mask, i, count);
-    }
+    Quad to = load_quad_if_any(accumulate ? dx : nullptr, i, count);
+    const Quad m = load_quad_if_any(mask, i, count);
     PAVISE_UNROLL
     for (int k = 0; k < 4; ++k) {
       const std::int64_t image = group * 32 + i % 32 + k;

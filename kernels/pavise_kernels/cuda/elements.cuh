@@ -31,6 +31,11 @@ __device__ __forceinline__ Quad load_quad(const float* p, std::int64_t i, int co
   return q;
 }
 
+/// The same of an array that may be null: zeros then.
+__device__ __forceinline__ Quad load_quad_if_any(const float* p, std::int64_t i, int count) {
+  return p != nullptr ? load_quad(p, i, count) : Quad{};
+}
+
 __device__ __forceinline__ void store_quad(const Quad& q, float* p, std::int64_t i, int count) {
   if (count == 4 && reinterpret_cast<std::uintptr_t>(p) % 16 == 0) {
     *reinterpret_cast<float4*>(p + i) = float4{q.v[0], q.v[1], q.v[2], q.v[3]};

@@ -206,14 +206,8 @@ struct PassGradient {
   const float* mask;
   __device__ void operator()(std::int64_t i, int count) const {
     const Quad from = load_quad(dy, i, count);
-    Quad to{};
-    Quad m{};
-    if (accumulate) {
-      to = load_quad(dx, i, count);
-    }
-    if (mask != nullptr) {
-      m = load_quad(mask, i, count);
-    }
+    Quad to = load_quad_if_any(accumulate ? dx : nullptr, i, count);
+    const Quad m = load_quad_if_any(mask, i, count);
     pass_gradient_lanes<float, 1>(from.v, to.v, 4, accumulate, mask != nullptr ? m.v : nullptr);
     store_quad(to, dx, i, count);
   }

@@ -34,14 +34,8 @@ struct Backward {
     const std::int64_t c = i / channel_size % channels;
     const std::int64_t group = i / channel_size / channels;
     const Quad d = load_quad(dy, i, count);
-    Quad to{};
-    Quad m{};
-    if (accumulate) {
-      to = load_quad(dx, i, count);
-    }
-    if (mask != nullptr) {
-      m = load_quad(mask, i, count);
-    }
+    Quad to = load_quad_if_any(accumulate ? dx : nullptr, i, count);
+    const Quad m = load_quad_if_any(mask, i, count);
     PAVISE_UNROLL
     for (int k = 0; k < 4; ++k) {
       const std::int64_t image = group * 32 + i % 32 + k;

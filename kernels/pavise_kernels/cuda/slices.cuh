@@ -69,6 +69,26 @@ __device__ __forceinline__ float sum_over_lanes(float v) {
   return v;
 }
 
+/// *to = that sum; every lane of the warp calls it.
+__device__ __forceinline__ void store_sum_over_lanes(float v, float* to) {
+  const float sum = sum_over_lanes(v);
+  if (lane_id() == 0) {
+    *to = sum;
+  }
+}
+
+/// partial[slice][channel] = the sum of x over a slice.
+struct ChannelSum {
+  ChannelSlices s;
+  const float* x;
+  float* partial;
+  __device__ void operator()(std::int64_t slice, std::int64_t c) const {
+    float sum = 0.0f;
+    s.each_element(slice, c, [&](std::int64_t i) { sum = sum + x[i]; });
+    store_sum_over_lanes(sum, partial + slice * s.channels + c);
+  }
+};
+
 /// body(slice, channel) by all lanes of a warp; returns how many slices there are.
 template <class Body>
 std::int64_t each_channel_of_slices(Stream stream, const char* name, const ChannelSlices& s, const Body& body) {

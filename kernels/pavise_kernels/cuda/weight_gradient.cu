@@ -307,21 +307,6 @@ __global__ void __launch_bounds__(kWarps * 32) weight_gradient_fast_kernel(Job j
   }
 }
 
-/// Sums of dy over a slice, one channel a warp.
-struct BiasGradient {
-  ChannelSlices s;
-  const float* dy;
-  float* partial;
-  __device__ void operator()(std::int64_t slice, std::int64_t c) const {
-    float sum = 0.0f;
-    s.each_element(slice, c, [&](std::int64_t i) { sum = sum + dy[i]; });
-    sum = sum_over_lanes(sum);
-    if (lane_id() == 0) {
-      partial[slice * s.channels + c] = sum;
-    }
-  }
-};
-
 /// The slices' sums, in order, behind what came before them.
 __global__ void __launch_bounds__(kThreads)
     add_slices_kernel(const float* partial, std::int64_t n, std::int64_t slices, SliceSum to) {
@@ -421,7 +406,7 @@ void fill_weight_gradient(Table& t) {
   t.bias_gradient = [](Stream stream, std::int64_t channels, std::int64_t positions, const float* dy, float* partial,
                        std::int64_t groups) {
     const ChannelSlices s(channels, positions, groups);
-    return each_channel_of_slices(stream, "bias_gradient", s, BiasGradient{s, dy, partial});
+    return each_channel_of_slices(stream, "bias_gradient", s, ChannelSum{s, dy, partial});
   };
   t.add_slices = [](Stream stream, const float* partial, std::int64_t n, std::int64_t slices, const SliceSum& to) {
     if (n > 0 && slices > 0) {
