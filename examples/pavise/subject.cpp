@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <utility>
 
 #include "pavise/attack/settings.hpp"
@@ -10,6 +11,7 @@
 #include "pavise/data/catalog.hpp"
 #include "pavise/defend/detector_file.hpp"
 #include "pavise/defend/filter/pipeline.hpp"
+#include "pavise/defend/filter/within.hpp"
 #include "pavise/device/accelerator.hpp"
 
 namespace pavise::program {
@@ -76,12 +78,18 @@ data::Dataset Subject::load_test(const nn::Model& model) const {
   return test;
 }
 
+namespace {
+
+device::Options device_options(bool fast) {
+  return {.arithmetic = fast ? device::Arithmetic::fast : device::Arithmetic::exact};
+}
+
+}  // namespace
+
 attack::Classifier Subject::bare_classifier(const nn::Model& model) const {
   const Device on = chosen_device();
   attack::Classifier plain =
-      on.is_cuda()
-          ? device::classifier(model, on, {.arithmetic = fast ? device::Arithmetic::fast : device::Arithmetic::exact})
-          : attack::Classifier(model);
+      on.is_cuda() ? device::classifier(model, on, device_options(fast)) : attack::Classifier(model);
   if (smooth.empty()) {
     if (!detector.empty()) {
       const auto file = defend::load_detector(detector);
@@ -94,11 +102,16 @@ attack::Classifier Subject::bare_classifier(const nn::Model& model) const {
 }
 
 attack::Classifier Subject::classifier(const nn::Model& model, const Shape& input) const {
-  attack::Classifier bare = bare_classifier(model);
   if (filters.empty()) {
-    return bare;
+    return bare_classifier(model);
   }
-  const attack::Classifier all = defend::Pipeline(make_filters(filters), bare, input);
+  const auto list = make_filters(filters);
+  const Device on = chosen_device();
+  const attack::Classifier all =
+      on.is_cuda() && smooth.empty() && detector.empty()  // all of it there
+          ? device::classifier(std::make_shared<const nn::Model>(defend::with_filters(list, model, input)), on,
+                               device_options(fast))
+          : defend::Pipeline(list, bare_classifier(model), input);
   return all.with_draws(all.declaration().random ? draws : 1, all.repeats_draws());
 }
 

@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "cuda/support.hpp"
+#include "pavise/attack/apgd.hpp"
+#include "pavise/attack/bpda.hpp"
 #include "pavise/attack/deepfool.hpp"
 #include "pavise/attack/pgd.hpp"
 #include "pavise/attack/run.hpp"
@@ -29,9 +31,9 @@ using pavise::Tape;
 using pavise::Tensor;
 using pavise::nn::Model;
 
-/// A network with every operation that a device knows: normalisation, Winograd's convolution, both residual blocks, a
-/// batch normalisation that nothing folds, pooling of both kinds, an activation that is not ReLU, a transposed
-/// convolution. Its running statistics are not those of a new one.
+/// A network with every operation that a device knows but for filters: normalisation, Winograd's convolution, both
+/// residual blocks, a batch normalisation that nothing folds, group and layer normalisation, pooling of both kinds, an
+/// activation that is not ReLU, a transposed convolution. Its running statistics are not those of a new one.
 inline Model all_operations(std::uint64_t seed) {
   using namespace pavise::nn;  // NOLINT(google-build-using-namespace)
   auto net = std::make_unique<Sequential<float>>();
@@ -42,8 +44,11 @@ inline Model all_operations(std::uint64_t seed) {
   net->add<MaxPool2d>("pool", 2);
   net->add<PreActBlock>("block2", 32, 48, 2);
   net->add<ConvTranspose2d>("up", 48, 8, 2, pavise::ConvOptions{.stride = 2});
+  net->add<GroupNorm>("gn", 4, 8);
+  net->add<ReLU>("relu2");
   net->add<BatchNorm2d>("bn", 8);
   net->add<ReLU>("relu");
+  net->add<LayerNorm>("ln");
   net->add<GlobalAvgPool>("mean");
   net->add<Linear>("fc", 8, 5);
   Model model("all operations", std::move(net), Shape{2, 8, 8}, seed);
@@ -59,7 +64,7 @@ inline Model all_operations(std::uint64_t seed) {
 }
 
 /// Images of the model's shape, with labels.
-inline LaneBatch<float> random_batch(const Model& model, std::int64_t images, int lanes = 16) {
+inline LaneBatch<float> random_batch(const pavise::attack::Classifier& model, std::int64_t images, int lanes = 16) {
   const std::int64_t n = model.input_shape().numel();
   const Rows pixels = numbers(images * n, 1, 0.0f, 1.0f);
   LaneBatch<float> batch(model.input_shape(), images, lanes);
@@ -129,15 +134,16 @@ inline void check_library_models(Report& report, const Table&) {
 }
 
 /// The image-by-image outcome of attacks on the device and on the CPU.
-inline void compare_attack(Report& report, const pavise::attack::Attack& attack, const Model& model,
-                           const pavise::attack::Classifier& on_device, std::int64_t images) {
+inline void compare_attack(Report& report, const pavise::attack::Attack& attack,
+                           const pavise::attack::Classifier& model, const pavise::attack::Classifier& on_device,
+                           std::int64_t images) {
   const LaneBatch<float> batch = random_batch(model, images, 1);
   const Shape& s = model.input_shape();
   Tensor<float> pixels(Shape{images, s[0], s[1], s[2]});
   std::copy_n(batch.values(), pixels.size(), pixels.data());
   const std::vector<std::int32_t> labels(batch.labels(), batch.labels() + images);
   const pavise::attack::RunOptions options{.restarts = 2, .seed = 7};
-  const auto expected = run(attack, pavise::attack::Classifier(model), pixels, labels, options, batch.ids());
+  const auto expected = run(attack, model, pixels, labels, options, batch.ids());
   const auto got = run(attack, on_device, pixels, labels, options, batch.ids());
   const std::string what =
       pavise::concat(attack.name(), " in ", norm_name(attack.threat().norm), attack.targeted() ? ", targeted" : "");
@@ -156,9 +162,21 @@ inline void check_device_attacks(Report& report, const Model& model, std::int64_
   compare_attack(report, Pgd(linf(0.05), {.steps = 2, .random_start = false, .targeted = true}), model, on_device,
                  images);
   compare_attack(report, fgsm(linf(0.1)), model, on_device, images);
+  compare_attack(report, Pgd(l1(3.0), {.steps = 2}), model, on_device, images);
+  compare_attack(report, fgsm(l1(3.0)), model, on_device, images);
+  // Attempts that end at different steps, and make room for others.
+  for (const auto& threat : {linf(0.03), l2(0.2)}) {
+    for (const auto loss : {ApgdLoss::cross_entropy, ApgdLoss::dlr, ApgdLoss::dlr_targeted}) {
+      compare_attack(report, Apgd(threat, {.steps = 8, .loss = loss, .targets = 2}), model, on_device, images);
+    }
+    compare_attack(report, Apgd(threat, {.steps = 5, .targeted = true, .random_start = false}), model, on_device,
+                   images);
+    compare_attack(report, Apgd(threat, {.steps = 4, .loss = ApgdLoss::dlr_targeted, .targeted = true}), model,
+                   on_device, images);
+  }
   // Without a loop of its own on the device: through the exchange.
   compare_attack(report, DeepFool(l2(1.0), {.steps = 2}), model, on_device, std::min<std::int64_t>(images, 6));
-  compare_attack(report, Pgd(l1(3.0), {.steps = 1}), model, on_device, std::min<std::int64_t>(images, 6));
+  compare_attack(report, Apgd(l1(3.0), {.steps = 3}), model, on_device, std::min<std::int64_t>(images, 6));
 }
 inline void check_small_attacks(Report& report, const Table&) { check_device_attacks(report, all_operations(4), 35); }
 inline void check_large_attacks(Report& report, const Table&) {
@@ -271,12 +289,13 @@ inline void check_refusals(Report& report, const Table&) {
     }
   };
   const auto device = Device::cuda(0);
-  refused("group_norm", [&] {
+  refused("softmax", [&] {
     auto net = std::make_unique<pavise::nn::Sequential<float>>();
-    net->add<pavise::nn::GroupNorm>("norm", 1, 2);
+    net->add("softmax",
+             std::make_unique<pavise::attack::Bpda<float>>("shares", [](pavise::Var<float> x) { return softmax(x); }));
     net->add<pavise::nn::Flatten>("flatten");
-    const Model model("group normalisation", std::move(net), Shape{2, 1, 1}, 1);
-    pavise::device::Network(model, device, 32, pavise::device::Use::training);
+    const Model model("shares", std::move(net), Shape{2, 1, 1}, 1);
+    pavise::device::Network(model, device, 32, pavise::device::Use::logits);
   });
   const auto mlp = pavise::nn::mlp({.input = Shape{1, 5, 5}});
   refused("gaussian-unsound", [&] {

@@ -8,14 +8,18 @@
 #include <string>
 #include <vector>
 
+#include "cuda/attack_checks.hpp"
 #include "cuda/batch_norm_checks.hpp"
 #include "cuda/device_checks.hpp"
+#include "cuda/filter_checks.hpp"
+#include "cuda/filter_kernel_checks.hpp"
 #include "cuda/gather_gemm_checks.hpp"
 #include "cuda/lane_checks.hpp"
 #include "cuda/network_checks.hpp"
 #include "cuda/peers_checks.hpp"
 #include "cuda/training_checks.hpp"
 #include "cuda/weight_gradient_checks.hpp"
+#include "cuda/window_checks.hpp"
 #include "pavise/core/device.hpp"
 
 namespace {
@@ -34,13 +38,19 @@ const Check kChecks[] = {
     {"random", true, cuda_checks::check_random},
     {"elementwise", true, cuda_checks::check_elementwise},
     {"attack_steps", true, cuda_checks::check_attack_steps},
+    {"apgd", true, cuda_checks::check_apgd},
+    {"rows", true, cuda_checks::check_rows},
     {"losses", true, cuda_checks::check_losses},
     {"softmax", true, cuda_checks::check_softmax},
     {"pools", true, cuda_checks::check_pools},
     {"channels", true, cuda_checks::check_channels},
     {"batch_norm", true, cuda_checks::check_batch_norm},
+    {"row_norms", true, cuda_checks::check_row_norms},
     {"dropout", true, cuda_checks::check_dropout},
     {"optimizers", true, cuda_checks::check_optimizers},
+    {"medians", true, cuda_checks::check_medians},
+    {"bilateral", true, cuda_checks::check_bilateral},
+    {"jpeg", true, cuda_checks::check_jpeg},
     {"counts", true, cuda_checks::check_counts},
     {"weight_gradients", true, cuda_checks::check_weight_gradients},
     {"matrices", false, cuda_checks::check_matrices},
@@ -50,10 +60,19 @@ const Check kChecks[] = {
     {"fast", true, cuda_checks::check_fast},
     {"layouts", true, cuda_checks::check_layouts},
     {"grid_noise", true, cuda_checks::check_grid_noise},
+    {"filter_elements", true, cuda_checks::check_filter_elements},
+    {"nlm", true, cuda_checks::check_nlm},
+    {"resample", true, cuda_checks::check_resample},
+    {"gather_pixels", true, cuda_checks::check_gather_pixels},
+    {"total_variation", true, cuda_checks::check_total_variation},
+    {"strided_copy", true, cuda_checks::check_strided_copy},
     {"small_models", true, cuda_checks::check_small_models},
     {"small_attacks", true, cuda_checks::check_small_attacks},
     {"training", true, cuda_checks::check_training},
     {"defenses", true, cuda_checks::check_defenses},
+    {"filtered_models", true, cuda_checks::check_filtered_models},
+    {"filtered_attacks", true, cuda_checks::check_filtered_attacks},
+    {"filtered_training", true, cuda_checks::check_filtered_training},
     {"peers", true, [](Report& r, const Table&) { cuda_checks::check_peers(r, cuda_checks::through_hosts); }},
     {"small_certificates", true, cuda_checks::check_small_certificates},
     {"refusals", true, cuda_checks::check_refusals},

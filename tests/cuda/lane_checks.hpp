@@ -151,39 +151,6 @@ inline void check_softmax(Report& report, const Table& t) {
   }
 }
 
-inline void check_attack_steps(Report& report, const Table& t) {
-  for (const std::int64_t n : {1, 7, 37, 64, 150}) {
-    for (const int norm : {0, 2}) {
-      for (const bool moves : {false, true}) {
-        const kernels::cuda::AttackStep step{norm, 0.05f, norm == 0 ? 0.1f : 0.7f, 0.0f, 1.0f};
-        Rows gradient = special_numbers(kImages * n, 3, -1.0f, 1.0f);
-        std::fill_n(gradient.begin(), n, 0.0f);  // an image without a direction
-        compare_lanes(
-            report, t, pavise::concat("attack step ", norm, " of ", n), kImages,
-            {{numbers(kImages * n, 1, -0.2f, 1.2f), n},
-             {gradient, n},
-             {numbers(kImages * n, 2, 0.0f, 1.0f), n},
-             {numbers(kImages, 4), 1}},
-            [&](const std::vector<float*>& a, std::int64_t) {
-              kernels::run_light([&](auto isa) {
-                const float* g = moves ? a[1] : nullptr;
-                if (norm == 0) {
-                  linf_step<float>(isa, a[0], g, a[2], n, 16, step.alpha, step.epsilon, step.low, step.high);
-                } else {
-                  l2_step<float>(isa, a[0], g, a[2], n, 16, step.alpha, step.epsilon, step.low, step.high);
-                }
-                distance<float>(isa, a[0], a[2], n, 16, norm, a[3]);
-              });
-            },
-            [&](const std::vector<float*>& a, std::int64_t groups) {
-              t.attack_step(nullptr, a[0], moves ? a[1] : nullptr, a[2], n, groups, step);
-              t.distance(nullptr, a[0], a[2], n, norm, a[3], groups);
-            });
-      }
-    }
-  }
-}
-
 /// Names of the images' random sequences in both layouts.
 struct Keys {
   std::vector<std::uint32_t> image, restart, image16, restart16;
@@ -454,6 +421,68 @@ inline void check_channels(Report& report, const Table& t) {
             t.channel_backward(nullptr, a[2], a[3], channels, positions, device_scale.get(), flag,
                                flag ? a[0] : nullptr, kImages, groups);
           });
+    }
+  }
+}
+
+/// Group and layer normalisation: rows of their own statistics, parameters for each of their blocks, or for all rows.
+inline void check_row_norms(Report& report, const Table& t) {
+  for (const kernels::RowNorm& rows :
+       {kernels::RowNorm{1, 1, 1, 0}, kernels::RowNorm{3, 2, 7, 2}, kernels::RowNorm{1, 35, 1, 35},
+        kernels::RowNorm{4, 5, 3, 0}, kernels::RowNorm{2, 1, 70, 1}}) {
+    const std::int64_t n = rows.rows * rows.blocks * rows.positions;
+    const std::int64_t parameters = rows.row_parameters > 0 ? rows.rows * rows.row_parameters : rows.blocks;
+    const Rows gamma = numbers(parameters, 7);
+    const Rows beta = numbers(parameters, 8);
+    const OnDevice<float> device_gamma(t, gamma);
+    const OnDevice<float> device_beta(t, beta);
+    for (const bool flag : {false, true}) {
+      std::vector<double> expected(static_cast<std::size_t>(2 * parameters));
+      std::vector<double> got(expected.size());
+      compare_lanes(
+          report, t, pavise::concat("row norm of ", rows.rows, " x ", rows.blocks, " x ", rows.positions), kImages,
+          {{numbers(kImages * n, 1), n},
+           {numbers(kImages * n, 2), n},
+           {numbers(kImages * n, 3), n},
+           {numbers(kImages * n, 4), n},
+           {numbers(kImages * rows.rows, 5), rows.rows},
+           {numbers(kImages * rows.rows, 6), rows.rows}},
+          [&](const std::vector<float*>& a, std::int64_t g) {
+            kernels::run_light([&](auto isa) {
+              row_norm<float>(isa, rows, a[0], a[1], flag ? gamma.data() : nullptr, flag ? beta.data() : nullptr, 1e-5f,
+                              flag, a[4], a[5], 16);
+              row_norm_backward<float>(isa, rows, a[0], a[2], flag ? gamma.data() : nullptr, a[4], a[5], a[3], flag,
+                                       flag ? a[0] : nullptr, 16);
+              for (std::int64_t k = 0; k < parameters; ++k) {
+                row_norm_parameters<float>(isa, rows, a[0], a[2], a[4], a[5], 1, kImages - g * 16, k,
+                                           expected[static_cast<std::size_t>(k)],
+                                           expected[static_cast<std::size_t>(parameters + k)]);
+              }
+            });
+          },
+          [&](const std::vector<float*>& a, std::int64_t groups) {
+            const float* scale = flag ? device_gamma.get() : nullptr;
+            t.row_norm(nullptr, rows, a[0], a[1], scale, flag ? device_beta.get() : nullptr, 1e-5f, flag, a[4], a[5],
+                       groups);
+            t.row_norm_backward(nullptr, rows, a[0], a[2], scale, a[4], a[5], a[3], flag, flag ? a[0] : nullptr,
+                                groups);
+            const OnDevice<float> partial(
+                t, static_cast<std::size_t>(t.row_norm_parameters_scratch(rows, parameters, groups)));
+            for (const bool of_gamma : {true, false}) {
+              const std::int64_t slices = t.row_norm_parameters(nullptr, rows, of_gamma, a[0], a[2], a[4], a[5],
+                                                                partial.get(), parameters, kImages, groups);
+              const auto sums = partial.values();
+              for (std::int64_t i = 0; i < slices * parameters; ++i) {
+                got[static_cast<std::size_t>((of_gamma ? 0 : parameters) + i % parameters)] +=
+                    static_cast<double>(sums[static_cast<std::size_t>(i)]);
+              }
+            }
+          });
+      double worst = 0;
+      for (std::size_t i = 0; i < got.size(); ++i) {
+        worst = std::max(worst, std::abs(got[i] - expected[i]));
+      }
+      report.equal(pavise::concat("sums over images of the parameters: differ by ", worst), worst < 1e-3, true);
     }
   }
 }

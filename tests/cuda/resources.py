@@ -17,7 +17,8 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 KERNELS = ROOT / "kernels" / "pavise_kernels" / "cuda"
-HOT = re.compile(r"gather_gemm_(fast_)?kernel|weight_gradient_(fast_)?kernel|few_rows|GridNoise|quads_kernel|Argmax|CrossEntropy|AddNoise|Draw|winograd")
+HOT = re.compile(r"gather_gemm_(fast_)?kernel|weight_gradient_(fast_)?kernel|few_rows|GridNoise|quads_kernel|Argmax|CrossEntropy|AddNoise|Draw"
+                 r"|winograd|jpeg_blocks|Median|Bilateral|NonLocalMeans|Variation|Resample|AddRandom|Thermometer|[Aa]pgd|RowNorm")
 FLAGS = ["-std=c++20", "-O3", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true",
          "--expt-relaxed-constexpr", "-diag-suppress", "1675", "-Xptxas", "-v"]
 

@@ -104,7 +104,7 @@ inline void check_training(Report& report, const Table&) {
   }
 }
 
-/// Batch normalisation by the batch's statistics, with and without ReLU and in front of a pool; dropout; both behind and
+/// Batch normalisation by the batch's statistics, the other normalisations, with and without ReLU and in front of a pool; dropout; both behind and
 /// in front of weights.
 inline Model normalised(double temperature = 1) {
   using namespace pavise::nn;  // NOLINT(google-build-using-namespace)
@@ -114,7 +114,10 @@ inline Model normalised(double temperature = 1) {
   net->add<ReLU>("relu");
   net->add<PreActBlock>("block", 6, 8, 2);
   net->add<BatchNorm2d>("bn2", 8);
+  net->add<GroupNorm>("gn", 2, 8);
+  net->add<ReLU>("relu2");
   net->add<MaxPool2d>("pool", 2);
+  net->add<LayerNorm>("ln");
   net->add<Flatten>("flatten");
   net->add<Dropout>("dropout", 0.25);
   net->add<Linear>("fc", 8, 5);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "cuda/filter_checks.hpp"
 #include "cuda/orders.hpp"
 #include "cuda/training_checks.hpp"
 
@@ -8,3 +9,6 @@ TEST_CASE("device: every defence trains there, with batch normalisation and drop
   check_once(cuda_checks::check_defenses);
 }
 #endif
+TEST_CASE("device: models behind filters have the CPU's bits") { check_once(cuda_checks::check_filtered_models); }
+TEST_CASE("device: attacks through filters have the CPU's bits") { check_once(cuda_checks::check_filtered_attacks); }
+TEST_CASE("device: training behind filters agrees with the CPU's") { check_once(cuda_checks::check_filtered_training); }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "pavise/attack/threat.hpp"
@@ -15,10 +16,31 @@ namespace pavise::attack {
 /// Steps of projected gradient descent on the cross-entropy, as Pgd takes them:
 ///   x <- clip to the box( project on the ball( x + alpha * direction of the gradient ) )
 struct Descent {
-  Threat threat;     ///< Linf or L2
+  Threat threat;
   double alpha = 0;  ///< of a step; negative: towards the labels
   std::int64_t steps = 1;
   bool random_start = true;
+  double l1_sparsity = 0;  ///< L1: share of the coordinates that a step moves
+};
+
+/// What an Auto-PGD maximises: cross-entropy; the difference of logits ratio; or the targeted ratio, for one target
+/// class after another.
+enum class ApgdLoss { cross_entropy, dlr, dlr_targeted };
+
+/// Attempts of Auto-PGD, as Apgd makes them.
+struct Ascent {
+  Threat threat;  ///< Linf or L2
+  ApgdLoss loss = ApgdLoss::cross_entropy;
+  std::int64_t steps = 100;
+  double rho = 0.75;
+  bool targeted = false;
+  float sign = 1;  ///< of the loss: larger is better
+
+  /// Writes what attempt i begins with: image and starting point in row-major order, label, and the class beside it of
+  /// the targeted ratio. Several threads call it.
+  std::function<void(std::int64_t i, float* clean, float* start, std::int32_t& label, std::int32_t& other)> begin = {};
+  /// Takes attempt i's image, in row-major order, and the passes that it took, forward as backward.
+  std::function<void(std::int64_t i, const float* adversarial, std::int64_t passes)> end = {};
 };
 
 /// What an attack's random numbers are keyed by, besides image and restart.
@@ -49,6 +71,9 @@ class Accelerator {
   /// Perturbs a whole batch (capacity() images at most) into `adversarial`, laid out as clean.values(); every image gets
   /// the bits of the CPU's Pgd. `adversarial` null: the images stay on the device for `accumulate`. Thread-safe.
   virtual void descend(const Descent& descent, const LaneBatch<float>& clean, const Seed& seed, float* adversarial) = 0;
+  /// Makes `attempts` attempts, each with the bits of the CPU's Apgd; an attempt that ends makes room for another.
+  /// Thread-safe.
+  virtual void ascend(const Ascent& ascent, std::int64_t attempts) = 0;
   /// A training pass over the images of `batch` with the pixels at `pixels`, laid out as batch.values() (null: what the
   /// last `descend` left): adds the gradient of their mean cross-entropy to the gradients of the model's parameters.
   /// losses and predictions get a number for each image, in their order. With several processes `batch` is this one's

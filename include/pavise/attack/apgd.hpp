@@ -2,8 +2,10 @@
 // Auto-PGD: projected gradient descent that chooses its step size itself.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -66,6 +68,46 @@ class Apgd : public SearchAttack {
     require(model.classes() >= least, name(), ": model ", model.name(), " has ", model.classes(), " classes, expected ",
             least, " or more for ",
             least == 3 ? "the difference of logits ratio" : "the targeted difference of logits ratio");
+  }
+
+  /// On a device that holds the model, where it can: in Linf and L2, without a `custom` loss, of a classifier that draws
+  /// nothing.
+  void attempt(const Classifier& model, const Work& work, std::span<Attempt> attempts) const override {
+    Accelerator* device = model.accelerator();
+    if (device == nullptr || options_.custom || threat().norm == Norm::l1 || model.declaration().random) {
+      SearchAttack::attempt(model, work, attempts);
+      return;
+    }
+    Ascent ascent{.threat = threat(),
+                  .loss = options_.loss,
+                  .steps = options_.steps,
+                  .rho = options_.rho,
+                  .targeted = options_.targeted,
+                  .sign = detail::apgd_sign(options_)};
+    const std::int64_t n = model.input_shape().numel();
+    const auto attempt_of = [&](std::int64_t i) -> Attempt& { return attempts[static_cast<std::size_t>(i)]; };
+    ascent.begin = [&](std::int64_t i, float* clean, float* start, std::int32_t& label, std::int32_t& other) {
+      const Attempt& a = attempt_of(i);
+      const auto row = work.images.row(a.image);
+      std::copy(row.begin(), row.end(), clean);
+      label = work.labels[static_cast<std::size_t>(a.image)];
+      other =
+          options_.loss == ApgdLoss::dlr_targeted
+              ? detail::apgd_other_class(work.ranking(a.image), label, a.restart, options_.targets, options_.targeted)
+              : label;
+      if (options_.random_start) {
+        detail::apgd_start_point(threat(), threat().epsilon, work.seed, work.id(a.image), a.restart, clean, n, start);
+      } else {
+        std::copy_n(clean, n, start);
+      }
+    };
+    ascent.end = [&](std::int64_t i, const float* adversarial, std::int64_t passes) {
+      Attempt& a = attempt_of(i);
+      a.adversarial.assign(adversarial, adversarial + n);
+      a.forward = a.backward = passes;
+      work.done(1);
+    };
+    device->ascend(ascent, static_cast<std::int64_t>(attempts.size()));
   }
 
   std::unique_ptr<Search> search(Lanes& lanes) const override {

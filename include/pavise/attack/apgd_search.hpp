@@ -5,16 +5,14 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <utility>
 
 #include "pavise/attack/search.hpp"
 #include "pavise/autodiff/loss.hpp"
+#include "pavise_kernels/cpu/apgd_schedule.hpp"
 
 namespace pavise::attack {
-
-/// What an Auto-PGD maximises: cross-entropy; the difference of logits ratio; or the targeted ratio, for one target
-/// class after another.
-enum class ApgdLoss { cross_entropy, dlr, dlr_targeted };
 
 /// Options of Auto-PGD.
 struct ApgdOptions {
@@ -30,6 +28,28 @@ struct ApgdOptions {
 
 namespace detail {
 
+/// 1 where the loss is maximised, -1 where it is minimised: of a targeted attack, but for the targeted ratio, which
+/// itself leads to the target.
+inline float apgd_sign(const ApgdOptions& options) {
+  return options.targeted && (options.custom || options.loss != ApgdLoss::dlr_targeted) ? -1.0f : 1.0f;
+}
+
+/// The class beside the label that the targeted ratio compares: of the `targets` most likely wrong ones that of attempt
+/// `restart`; of a targeted attack the class that the clean image has. ranking: the classes by clean logit.
+inline std::int32_t apgd_other_class(std::span<const std::int32_t> ranking, std::int32_t label, std::uint32_t restart,
+                                     std::int64_t targets, bool targeted) {
+  if (targeted) {
+    return ranking[0];
+  }
+  std::int64_t rank = static_cast<std::int64_t>(restart) % targets % (static_cast<std::int64_t>(ranking.size()) - 1);
+  for (const std::int32_t k : ranking) {
+    if (k != label && rank-- == 0) {
+      return k;
+    }
+  }
+  return label;  // the ranking has no other class
+}
+
 /// What an attempt is after, and what it will end with.
 class ApgdGoal {
  public:
@@ -37,7 +57,7 @@ class ApgdGoal {
       : loss_(make(options)),
         targeted_ratio_(!options.custom && options.loss == ApgdLoss::dlr_targeted),
         targeted_(options.targeted),
-        sign_(options.targeted && !targeted_ratio_ ? -1.0f : 1.0f),
+        sign_(apgd_sign(options)),
         targets_(options.targets) {}
   ApgdGoal(const ApgdGoal&) = delete;
   ApgdGoal& operator=(const ApgdGoal&) = delete;
@@ -52,18 +72,7 @@ class ApgdGoal {
     if (!targeted_ratio_) {
       return;
     }
-    const auto ranking = lanes.ranking(lane);
-    const std::int32_t label = lanes.labels()[lane];
-    if (targeted_) {  // away from the class that the clean image has
-      others_[l] = ranking[0];
-      return;
-    }
-    std::int64_t rank = static_cast<std::int64_t>(lanes.restart(lane)) % targets_ % (lanes.classes() - 1);
-    for (const std::int32_t k : ranking) {
-      if (k != label && rank-- == 0) {
-        others_[l] = k;
-      }
-    }
+    others_[l] = apgd_other_class(lanes.ranking(lane), lanes.labels()[lane], lanes.restart(lane), targets_, targeted_);
   }
 
   /// The lane's loss, larger is better for the attack; minus infinity for NaN.
@@ -130,8 +139,40 @@ class ApgdGoal {
   PerLane<float> kept_value_{};
 };
 
-/// Where an attempt begins: a random point of the ball of that radius, clipped to the box. Linf: a uniform vector scaled
-/// to norm `radius`; L2: uniform on the sphere; L1: a normal vector, projected.
+/// Where an attempt begins: a random point of the ball of that radius around `center`, clipped to the box, n numbers.
+/// Linf: a uniform vector scaled to norm `radius`; L2: uniform on the sphere; L1: a normal vector, projected.
+inline void apgd_start_point(const Threat& threat, double radius, std::uint64_t seed, std::uint32_t image,
+                             std::uint32_t restart, const float* center, std::int64_t n, float* x) {
+  const kernels::LaneKeys keys{.seed = seed,
+                               .purpose = static_cast<std::uint32_t>(Purpose::random_start),
+                               .iteration = 0,
+                               .image = &image,
+                               .restart = &restart};
+  const Norm norm = threat.norm;
+  const auto r = static_cast<float>(radius);
+  const auto low = static_cast<float>(threat.low);
+  const auto high = static_cast<float>(threat.high);
+  kernels::run_light([&](auto isa) {
+    if (norm == Norm::linf) {
+      random_uniform<float>(isa, x, n, 1, keys);
+      std::for_each_n(x, n, [](float& u) { u = 2.0f * u - 1.0f; });  // exact
+    } else {
+      random_normal<float>(isa, x, n, 1, keys);
+    }
+    const float one = 1.0f;
+    float length = 0.0f;
+    lane_norm<float>(isa, x, n, 1, norm == Norm::linf ? 0 : 2, &length);
+    const float factor = norm == Norm::l1 ? 1.0f : r / length;
+    lane_combine<float>(isa, x, n, 1, center, &one, x, &factor, nullptr, nullptr);
+    if (norm == Norm::l1) {
+      lane_l1_project<float>(isa, x, center, n, 1, &r, low, high);
+    } else {
+      lane_project<float>(isa, x, center, n, 1, norm == Norm::linf ? 0 : 2, &r, low, high);
+    }
+  });
+}
+
+/// The start of a lane's attempt, into that lane of x; the clean image where it is not `random`.
 inline void apgd_start(const Lanes& lanes, int lane, bool random, double radius, float* x) {
   if (!random) {
     lanes.copy_lane(lanes.clean(), lane, x);
@@ -145,36 +186,8 @@ inline void apgd_start(const Lanes& lanes, int lane, bool random, double radius,
   for (std::int64_t e = 0; e < n; ++e) {
     center[static_cast<std::size_t>(e)] = lanes.clean()[e * width + lane];
   }
-  const std::uint32_t image = lanes.id(lane);
-  const std::uint32_t restart = lanes.restart(lane);
-  const kernels::LaneKeys keys{.seed = lanes.seed(),
-                               .purpose = static_cast<std::uint32_t>(Purpose::random_start),
-                               .iteration = 0,
-                               .image = &image,
-                               .restart = &restart};
-  const Norm norm = lanes.threat().norm;
-  const auto r = static_cast<float>(radius);
-  const auto low = static_cast<float>(lanes.threat().low);
-  const auto high = static_cast<float>(lanes.threat().high);
-  kernels::run_light([&](auto isa) {
-    float* d = drawn.data();
-    if (norm == Norm::linf) {
-      random_uniform<float>(isa, d, n, 1, keys);
-      std::for_each_n(d, n, [](float& u) { u = 2.0f * u - 1.0f; });  // exact
-    } else {
-      random_normal<float>(isa, d, n, 1, keys);
-    }
-    const float one = 1.0f;
-    float length = 0.0f;
-    lane_norm<float>(isa, d, n, 1, norm == Norm::linf ? 0 : 2, &length);
-    const float factor = norm == Norm::l1 ? 1.0f : r / length;
-    lane_combine<float>(isa, d, n, 1, center.data(), &one, d, &factor, nullptr, nullptr);
-    if (norm == Norm::l1) {
-      lane_l1_project<float>(isa, d, center.data(), n, 1, &r, low, high);
-    } else {
-      lane_project<float>(isa, d, center.data(), n, 1, norm == Norm::linf ? 0 : 2, &r, low, high);
-    }
-  });
+  apgd_start_point(lanes.threat(), radius, lanes.seed(), lanes.id(lane), lanes.restart(lane), center.data(), n,
+                   drawn.data());
   for (std::int64_t e = 0; e < n; ++e) {
     x[e * width + lane] = drawn[static_cast<std::size_t>(e)];
   }
@@ -196,10 +209,8 @@ class ApgdSearch : public Search {
     goal_.start(lanes, lane);
     apgd_start(lanes, lane, options_.random_start, lanes.threat().epsilon, x_.data());
     lanes.copy_lane(x_.data(), lane, previous_.data());
-    State s;
-    s.eta = static_cast<float>(2.0 * lanes.threat().epsilon);
-    s.window = std::max<std::int64_t>(22 * options_.steps / 100, 1);
-    state_[static_cast<std::size_t>(lane)] = s;
+    state_[static_cast<std::size_t>(lane)] =
+        kernels::apgd_begin(static_cast<float>(2.0 * lanes.threat().epsilon), options_.steps);
   }
 
   void step(Lanes& lanes) override {
@@ -234,58 +245,24 @@ class ApgdSearch : public Search {
   }
 
  private:
-  struct State {
-    float best = 0, last = 0;  ///< losses: the largest so far, the one before
-    float at_checkpoint = 0;   ///< the largest at the last checkpoint
-    float eta = 0;
-    std::int64_t window = 0, since = 0, increases = 0;
-    bool halved = true;  ///< at the last checkpoint; the first one counts as after a halving, as in the authors' code
-  };
-
   void judge(Lanes& lanes, int lane, float value) {
     const auto l = static_cast<std::size_t>(lane);
-    State& s = state_[l];
-    const std::int64_t i = lanes.step(lane);
-    const bool improved = i == 0 || value > s.best;
-    if (improved) {
-      s.best = value;
-      improved_[l] = 1.0f;
-    }
-    if (i == options_.steps) {
-      goal_.end(lanes, lane, improved ? x_.data() : best_.data());
+    kernels::ApgdState& s = state_[l];
+    const auto verdict = kernels::apgd_judge(s, value, options_.steps, options_.rho);
+    if (verdict.over) {
+      goal_.end(lanes, lane, verdict.improved ? x_.data() : best_.data());
       return;
     }
-    if (i == 0) {
-      s.at_checkpoint = value;
-    } else {
-      s.increases += value > s.last ? 1 : 0;
-      if (++s.since == s.window) {
-        checkpoint(s, l);
-      }
-    }
-    s.last = value;
+    improved_[l] = verdict.improved ? 1.0f : 0.0f;
+    restarts_[l] = verdict.restart ? 1.0f : 0.0f;
     eta_[l] = goal_.sign() * s.eta;
-    weight_[l] = i == 0 ? 1.0f : 0.75f;
-  }
-
-  void checkpoint(State& s, std::size_t l) {
-    const bool oscillates = static_cast<double>(s.increases) <= options_.rho * static_cast<double>(s.window);
-    const bool stands_still = !s.halved && s.best <= s.at_checkpoint;
-    s.halved = oscillates || stands_still;
-    if (s.halved) {
-      s.eta *= 0.5f;
-      restarts_[l] = 1.0f;
-    }
-    s.at_checkpoint = s.best;
-    s.window = std::max<std::int64_t>(
-        {s.window - std::max<std::int64_t>(3 * options_.steps / 100, 1), 6 * options_.steps / 100, 1});
-    s.since = s.increases = 0;
+    weight_[l] = verdict.weight;
   }
 
   ApgdOptions options_;
   ApgdGoal goal_;
   AlignedVector<float> x_, previous_, gradient_, best_, best_gradient_;
-  PerLane<State> state_{};
+  PerLane<kernels::ApgdState> state_{};
   alignas(64) PerLane<float> improved_{}, restarts_{}, eta_{}, weight_{};
 };
 

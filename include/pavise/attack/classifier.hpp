@@ -86,7 +86,7 @@ class Classifier {
   }
 
   /// The device that holds the model, where one does and a query asks it once.
-  Accelerator* accelerator() const { return draws_ == 1 ? accelerator_.get() : nullptr; }
+  Accelerator* accelerator() const { return draws_ == 1 && !repeats_draws_ ? accelerator_.get() : nullptr; }
   Classifier with_accelerator(std::shared_ptr<Accelerator> accelerator) const {
     Classifier other = *this;
     other.accelerator_ = std::move(accelerator);

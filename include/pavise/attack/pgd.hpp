@@ -46,13 +46,14 @@ class Pgd : public Attack {
   bool targeted() const override { return options_.targeted; }
   bool random() const override { return options_.random_start; }
   std::optional<Descent> descent() const override {
-    if (options_.loss || threat().norm == Norm::l1) {
+    if (options_.loss) {
       return {};
     }
     return Descent{.threat = threat(),
                    .alpha = options_.targeted ? -options_.step_size : options_.step_size,
                    .steps = options_.steps,
-                   .random_start = options_.random_start};
+                   .random_start = options_.random_start,
+                   .l1_sparsity = options_.l1_sparsity};
   }
 
   void perturb_group(const Classifier& model, const LaneBatch<float>& clean, std::int64_t group, float* adversarial,

@@ -51,10 +51,20 @@ struct Answer {
   PerLane<bool> rejected{};  ///< by the rejection output, or by more than half of the draws of it
 };
 
+/// What an image is called in draw `draw` of a query: (image, restart, number, draw) together.
+inline std::uint32_t query_name(std::uint64_t seed, std::uint32_t image, std::uint32_t restart, std::uint32_t number,
+                                std::int64_t draw) {
+  return random_block({.seed = seed,
+                       .purpose = Purpose::defense,
+                       .image = image,
+                       .restart = restart & 0xFFFFu,
+                       .iteration = number},
+                      static_cast<std::uint32_t>(draw))[0];
+}
+
 namespace detail {
 
-/// Sets the key of draw `draw` of a query: the images' names stand for (image, restart, number, draw) together. Where a
-/// classifier repeats its draws, all queries have the number 0.
+/// Sets the key of draw `draw` of a query: by query_name. Where a classifier repeats its draws, all queries have the number 0.
 inline void set_query_key(Tape<float>& tape, const Classifier& model, const QueryKey& key, std::int64_t draw, int lanes,
                           PerLane<std::uint32_t>& names) {
   for (int lane = 0; lane < lanes; ++lane) {
@@ -62,12 +72,8 @@ inline void set_query_key(Tape<float>& tape, const Classifier& model, const Quer
     const auto number = static_cast<std::uint32_t>(model.repeats_draws()    ? 0
                                                    : key.numbers != nullptr ? key.numbers[lane]
                                                                             : key.number);
-    names[l] = random_block({.seed = key.seed,
-                             .purpose = Purpose::defense,
-                             .image = key.ids != nullptr ? key.ids[lane] : static_cast<std::uint32_t>(lane),
-                             .restart = (key.restarts != nullptr ? key.restarts[lane] : 0) & 0xFFFFu,
-                             .iteration = number},
-                            static_cast<std::uint32_t>(draw))[0];
+    names[l] = query_name(key.seed, key.ids != nullptr ? key.ids[lane] : static_cast<std::uint32_t>(lane),
+                          key.restarts != nullptr ? key.restarts[lane] : 0, number, draw);
   }
   tape.set_key({.seed = key.seed, .iteration = static_cast<std::uint32_t>(draw), .images = names.data()});
 }

@@ -18,9 +18,11 @@ template <class T>
 Var<T> gaussian_noise(Var<T> x, detail::Scalar<T> sigma, Purpose purpose, std::uint32_t layer) {
   Tape<T>& tape = x.tape();
   const detail::LayerKeys<T> keys(tape, purpose, layer);
-  return straight_through("gaussian_noise", x, [&](std::int64_t g, const T* in, T* out) {
+  const Var<T> y = straight_through("gaussian_noise", x, [&](std::int64_t g, const T* in, T* out) {
     kernels::run([&](auto isa) { add_normal<T>(isa, in, out, x.size(), sigma, T{0}, tape.lanes(), keys.of(tape, g)); });
   });
+  trace_function(y, {x}, [&] { return traced::Noise{kernels::Distribution::normal, sigma, 0.0, purpose, layer}; });
+  return y;
 }
 
 /// x + U(-a, a) for every element, not clipped; keyed as gaussian_noise.
@@ -28,9 +30,11 @@ template <class T>
 Var<T> uniform_noise(Var<T> x, detail::Scalar<T> a, Purpose purpose, std::uint32_t layer) {
   Tape<T>& tape = x.tape();
   const detail::LayerKeys<T> keys(tape, purpose, layer);
-  return straight_through("uniform_noise", x, [&](std::int64_t g, const T* in, T* out) {
+  const Var<T> y = straight_through("uniform_noise", x, [&](std::int64_t g, const T* in, T* out) {
     kernels::run([&](auto isa) { add_uniform<T>(isa, in, out, x.size(), 2 * a, -a, tape.lanes(), keys.of(tape, g)); });
   });
+  trace_function(y, {x}, [&] { return traced::Noise{kernels::Distribution::uniform, 2 * a, -a, purpose, layer}; });
+  return y;
 }
 
 }  // namespace pavise

@@ -98,6 +98,16 @@ Var<T> row_norm_map(const char* name, Var<T> x, Var<T> gamma, Var<T> beta, std::
   Tape<T>& tape = x.tape();
   Var<T> y = tape.result(name, x.shape(), {x, gamma, beta});
   tape.node(y).relu = relu;
+  if (auto* trace = tape.trace()) {
+    trace->push_back({.kind = TracedOperation<T>::Kind::row_norm,
+                      .output = y.id(),
+                      .inputs = {x.id(), -1},
+                      .relu = relu,
+                      .weight = gamma ? tape.node(gamma).parameter : nullptr,
+                      .bias = beta ? tape.node(beta).parameter : nullptr,
+                      .epsilon = epsilon,
+                      .rows = {rows, blocks, positions, row_parameters}});
+  }
   const int lanes = tape.lanes();
   const auto count = static_cast<std::size_t>(tape.groups() * rows * lanes);
   T* mean = tape.arena().template allocate<T>(count);

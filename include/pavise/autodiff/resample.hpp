@@ -74,6 +74,10 @@ Var<T> resample(Var<T> x, std::size_t axis, const AxisMap<T>& map) {
   }
   Tape<T>& tape = x.tape();
   Var<T> y = tape.result("resample", Shape(extents, s.rank()), {x});
+  trace_function(y, {x}, [&] {
+    return traced::Resample{
+        outer, map.in, map.out, inner, map.taps, map.places, {map.weights.begin(), map.weights.end()}};
+  });
   const bool watched = tape.needs_gradient(y);
   const kernels::AxisTaps<T> taps{outer,
                                   map.in,

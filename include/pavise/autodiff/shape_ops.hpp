@@ -79,6 +79,11 @@ void copy_backward(Tape<T>& tape, const BoxCopy& box, Var<T> x, Var<T> y) {
   });
 }
 
+template <class T>
+traced::Boxes::Box traced_box(const BoxCopy& box, Var<T> x) {
+  return {box.loop, box.y_begin, box.x_begin, box.loop.count() == x.size()};
+}
+
 /// The copy of a box of extents `extent`, at `x_at` in x and `y_at` in y.
 inline BoxCopy box_copy(const Shape& x, const std::int64_t* x_at, const Shape& y, const std::int64_t* y_at,
                         const Shape& extent) {
@@ -160,6 +165,7 @@ Var<T> slice(Var<T> x, int axis, std::int64_t begin, std::int64_t end) {
   at[axis] = begin;
   const auto box = detail::box_copy(s, at, out, zero, out);
   Var<T> y = x.tape().result("slice", out, {x});
+  trace_function(y, {x}, [&] { return traced::Boxes{{detail::traced_box(box, x)}}; });
   detail::copy_forward(x.tape(), box, x, y);
   x.tape().on_backward(y, [=](Tape<T>& t) { detail::copy_backward(t, box, x, y); });
   return y;
@@ -186,6 +192,9 @@ Var<T> concat(Var<T> a, Var<T> b, int axis) {
   const auto box_a = detail::box_copy(sa, zero, out, zero, sa);
   const auto box_b = detail::box_copy(sb, zero, out, at, sb);
   Var<T> y = a.tape().result("concat", out, {a, b});
+  trace_function(y, {a, b}, [&] {
+    return traced::Boxes{{detail::traced_box(box_a, a), detail::traced_box(box_b, b)}};
+  });
   detail::copy_forward(a.tape(), box_a, a, y);
   detail::copy_forward(a.tape(), box_b, b, y);
   a.tape().on_backward(y, [=](Tape<T>& t) {
@@ -262,6 +271,7 @@ Var<T> permute(Var<T> x, std::initializer_list<int> order) {
   }
   box.loop = box.loop.collapsed();
   Var<T> y = x.tape().result("permute", out, {x});
+  trace_function(y, {x}, [&] { return traced::Boxes{{detail::traced_box(box, x)}}; });
   detail::copy_forward(x.tape(), box, x, y);
   x.tape().on_backward(y, [=](Tape<T>& t) { detail::copy_backward(t, box, x, y); });
   return y;

@@ -45,6 +45,7 @@ Var<T> with_gradient_of(Var<T> value, Var<T> carrier) {
   Tape<T>& tape = value.tape();
   Var<T> y = tape.result("bpda", value.shape(), {value, carrier});
   const std::int64_t n = value.size() * tape.lanes();
+  trace_function(y, {value, carrier}, [] { return traced::Substitute{}; });
   tape.each_group([&](std::int64_t g) { std::copy_n(std::as_const(value).data(g), n, y.data(g)); });
   detail::pass_gradient(y, carrier);
   return y;

@@ -401,4 +401,16 @@ Var<T> pointwise(const char* name, Var<T> x, Forward forward, Backward backward)
   return custom(name, x, x.shape(), forward, backward);
 }
 
+/// Notes that y = what() of the inputs, one or two, where a trace is made.
+template <class T, class What>
+void trace_function(Var<T> y, std::initializer_list<Var<T>> inputs, const What& what) {
+  if (auto* trace = y.tape().trace()) {
+    const auto* second = inputs.begin() + 1;
+    trace->push_back({.kind = TracedOperation<T>::Kind::function,
+                      .output = y.id(),
+                      .inputs = {inputs.begin()->id(), second != inputs.end() ? second->id() : -1},
+                      .what = std::make_shared<const traced::Function>(what())});
+  }
+}
+
 }  // namespace pavise

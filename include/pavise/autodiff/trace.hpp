@@ -4,11 +4,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "pavise/autodiff/parameter.hpp"
+#include "pavise/autodiff/trace_functions.hpp"
 #include "pavise/core/shape.hpp"
 #include "pavise_kernels/cpu/cpu.hpp"
+#include "pavise_kernels/cpu/row_norm.hpp"
 
 namespace pavise {
 
@@ -24,7 +27,9 @@ struct TracedOperation {
     reshape,     ///< the same elements under another shape
     channels,    ///< y = (x - mean[c]) * scale[c] + shift[c], and ReLU
     batch_norm,  ///< of a training pass: by `weight` and `bias`, which may be null, and ReLU
+    row_norm,    ///< within the image, as kernels::RowNorm `rows`: by `weight` and `bias`, which may be null, and ReLU
     dropout,     ///< of a training pass: 0 where a draw of 24 bits is below `threshold`, else times a
+    function,    ///< what `what` says
   };
   Kind kind = Kind::reshape;
   std::int32_t output = -1;
@@ -42,8 +47,10 @@ struct TracedOperation {
   Parameter<T>* running_mean = nullptr;
   Parameter<T>* running_var = nullptr;
   double momentum = 0, epsilon = 0;
+  kernels::RowNorm rows{};
   std::int32_t threshold = 0;
   std::uint32_t layer = 0;
+  std::shared_ptr<const traced::Function> what{};
 };
 
 template <class T>

@@ -13,10 +13,13 @@
 #include <mutex>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "pavise/attack/accelerator.hpp"
 #include "pavise/attack/classifier.hpp"
+#include "pavise/attack/query.hpp"
+#include "pavise/device/ascent.hpp"
 #include "pavise/device/exchange.hpp"
 #include "pavise/device/network.hpp"
 
@@ -88,7 +91,6 @@ class GpuAccelerator : public attack::Accelerator {
 
   void descend(const attack::Descent& descent, const LaneBatch<float>& clean, const attack::Seed& seed,
                float* adversarial) override {
-    require(descent.threat.norm != attack::Norm::l1, device(), ": a descent in l1, expected linf or l2");
     const std::lock_guard lock(mutex_);
     Network& net = attacked();
     begin(net, clean);
@@ -103,9 +105,10 @@ class GpuAccelerator : public attack::Accelerator {
                                          .alpha = static_cast<float>(descent.alpha),
                                          .epsilon = static_cast<float>(descent.threat.epsilon),
                                          .low = static_cast<float>(descent.threat.low),
-                                         .high = static_cast<float>(descent.threat.high)};
+                                         .high = static_cast<float>(descent.threat.high),
+                                         .sparsity = static_cast<float>(descent.l1_sparsity)};
     if (descent.random_start && descent.threat.epsilon > 0.0) {
-      if (step.norm == 2 && draws_.size() == 0) {
+      if (step.norm != 0 && draws_.size() == 0) {
         draws_ = Array<float>(*stream_, groups_of(net.capacity()) * 32 * (n + 2));
       }
       k.random_start(stream, x_.get(), center_.get(), n, groups, step,
@@ -118,17 +121,47 @@ class GpuAccelerator : public attack::Accelerator {
     } else {
       k.copy(x_.get(), center_.get(), static_cast<std::size_t>(groups * 32 * n) * sizeof(float), stream);
     }
-    run_recorded({clean.images(), descent.steps, step.norm, step.alpha, step.epsilon, step.low, step.high}, [&] {
+    const auto take_step = [&] {
+      net.forward(x_.get(), clean.images());
+      net.cross_entropy(labels(), 0.0f, 1.0f);
+      k.attack_step(stream, x_.get(), net.backward(), center_.get(), n, groups, step);
+    };
+    if (net.random()) {  // each step is a query of its own, as attack::query's
+      std::vector<std::uint32_t> names(static_cast<std::size_t>(clean.images()));
       for (std::int64_t i = 0; i < descent.steps; ++i) {
-        net.forward(x_.get(), clean.images());
-        net.cross_entropy(labels(), 0.0f, 1.0f);
-        k.attack_step(stream, x_.get(), net.backward(), center_.get(), n, groups, step);
+        const std::uint64_t key = seed.seed + seed.iteration;
+        for (std::size_t image = 0; image < names.size(); ++image) {
+          names[image] =
+              attack::query_name(key, clean.ids()[image], clean.restarts()[image], static_cast<std::uint32_t>(i), 0);
+        }
+        net.set_key(draw_key(names.data(), clean.images(), key, 0));
+        take_step();
       }
-    });
+    } else {
+      run_recorded(
+          {clean.images(), descent.steps, step.norm, step.alpha, step.epsilon, step.low, step.high, step.sparsity},
+          [&] {
+            for (std::int64_t i = 0; i < descent.steps; ++i) {
+              take_step();
+            }
+          });
+    }
     if (adversarial != nullptr) {
       fetch(x_.get(), clean.lanes(), n, clean.images(), adversarial);
     }
     stream_->finish();
+  }
+
+  void ascend(const attack::Ascent& ascent, std::int64_t attempts) override {
+    const std::lock_guard lock(mutex_);
+    stream_->use();
+    Network& net = attacked();
+    net.refresh();
+    held_ = 0;
+    if (ascent_ == nullptr) {
+      ascent_ = std::make_unique<AscentLanes>(net);
+    }
+    ascent_->run(ascent, attempts);
   }
 
   void accumulate(const LaneBatch<float>& batch, std::int64_t images_of_all, const attack::Seed& seed,
@@ -140,7 +173,9 @@ class GpuAccelerator : public attack::Accelerator {
       put_names(batch);
     }
     const std::int64_t images = batch.images();
-    network_.set_key(seed.seed, seed.iteration, ids_.get());
+    if (network_.random()) {
+      network_.set_key(draw_key(batch.ids(), images, seed.seed, seed.iteration));
+    }
     const auto passes = [&] {
       network_.forward(x_.get(), images, peers_.get(), images_of_all);
       network_.predict();
@@ -148,7 +183,7 @@ class GpuAccelerator : public attack::Accelerator {
       network_.weight_gradients();
     };
     if (peers_ == nullptr && !network_.random()) {
-      run_recorded({images, 0, 0, smoothing, 0, 0, 0}, passes);
+      run_recorded({images, 0, 0, smoothing, 0, 0, 0, 0}, passes);
     } else {  // what others send, and new random numbers, cannot be recorded
       passes();
     }
@@ -204,8 +239,8 @@ class GpuAccelerator : public attack::Accelerator {
   }
 
  private:
-  /// What decides the work of a graph: images, steps, norm, alpha or smoothing, epsilon, box.
-  using GraphKey = std::tuple<std::int64_t, std::int64_t, int, float, float, float, float>;
+  /// What decides the work of a graph: images, steps, norm, alpha or smoothing, epsilon, box, sparsity.
+  using GraphKey = std::tuple<std::int64_t, std::int64_t, int, float, float, float, float, float>;
 
   /// The pass of `apply`, in training mode, over the images at x.
   void run_pass(const Tape<float>& tape, Var<float> x, std::int64_t images_of_all, std::uint64_t pass) {
@@ -213,13 +248,13 @@ class GpuAccelerator : public attack::Accelerator {
     network_.refresh();
     if (tape.images() > 0) {
       put(x.data(), tape.lanes(), x.size(), tape.images(), host_, x_.get());
-      if (network_.random()) {
-        require(tape.key().images != nullptr, device(),
-                ": a pass that draws random numbers, expected ids of its images");
-        put(tape.key().images, tape.lanes(), 1, tape.images(), words_, ids_.get());
-      }
     }
-    network_.set_key(tape.key().seed, tape.key().iteration, ids_.get());
+    if (network_.random()) {
+      const PassKey& key = tape.key();
+      require(key.images != nullptr || tape.images() == 0, device(),
+              ": a pass that draws random numbers, expected ids of its images");
+      network_.set_key(draw_key(key.images, tape.images(), key.seed, key.iteration));
+    }
     network_.forward(x_.get(), tape.images(), peers_.get(), images_of_all);
     held_ = pass;
   }
@@ -252,6 +287,14 @@ class GpuAccelerator : public attack::Accelerator {
     for (std::size_t i = 0; i < gradients.size(); ++i) {
       gradients[i] += downloaded_[i];
     }
+  }
+
+  /// The key of a pass over images with those ids, which have a place of their own on the device.
+  DrawKey draw_key(const std::uint32_t* ids, std::int64_t images, std::uint64_t seed, std::uint32_t iteration) {
+    if (drawn_ids_.size() == 0) {
+      drawn_ids_ = Array<std::uint32_t>(*stream_, groups_of(network_.capacity()) * 32);
+    }
+    return make_draw_key(drawn_ids_, ids, images, seed, iteration);
   }
 
   Network& attacked() { return evaluation_ != nullptr ? *evaluation_ : network_; }
@@ -316,11 +359,12 @@ class GpuAccelerator : public attack::Accelerator {
   std::shared_ptr<Peers> peers_;
   std::unique_ptr<Network> evaluation_;  ///< where evaluation passes are not those of training
   Array<float> host_, center_, x_, draws_;
-  Array<std::uint32_t> labels_, ids_, restarts_, words_;
+  Array<std::uint32_t> labels_, ids_, restarts_, words_, drawn_ids_;
   std::map<GraphKey, kernels::cuda::Graph> graphs_;
   std::vector<float> downloaded_, staged_;
   Arithmetic arithmetic_ = Arithmetic::exact;
   std::uint64_t passes_ = 0, held_ = 0;  ///< of `apply`; 0: none of them
+  std::unique_ptr<AscentLanes> ascent_;
   std::unique_ptr<Exchange> exchange_;
   std::unique_ptr<attack::Classifier> classifier_;
 };
@@ -335,17 +379,36 @@ inline auto training(Device device, Arithmetic arithmetic = Arithmetic::exact, s
   };
 }
 
-/// The model on a device, as attacks and evaluations see it: the descents of FGSM, BIM and PGD in Linf and L2 run there
-/// from start to end; for every other attack the passes of all threads are collected and run there together. The model
-/// must outlive it.
-inline attack::Classifier classifier(const nn::Model& model, Device device, Options options = {}) {
-  options.capacity = detail::choose_capacity(model, device, options.capacity);
-  const auto exchange = std::make_shared<Exchange>(model, device, options.capacity, options.arithmetic);
-  const attack::Classifier out = exchange->classifier(exchange);
-  if (model.net().declaration().rejection_output) {  // what a refusal counts as is the host's to say
+namespace detail {
+
+/// A model on a device for queries and for loops, and what they refer to.
+struct Held {
+  Held(std::shared_ptr<const nn::Model> held, Device device, const Options& options)
+      : model(std::move(held)),
+        exchange(*model, device, options.capacity, options.arithmetic),
+        accelerator(*model, device, options) {}
+  std::shared_ptr<const nn::Model> model;
+  Exchange exchange;
+  GpuAccelerator accelerator;
+};
+
+}  // namespace detail
+
+/// The model on a device, as attacks and evaluations see it: FGSM, BIM, PGD, and Auto-PGD in Linf and L2 run there from
+/// start to end; for every other attack the passes of all threads are collected and run there together. Filters that are
+/// layers of the model run there too.
+inline attack::Classifier classifier(std::shared_ptr<const nn::Model> model, Device device, Options options = {}) {
+  options.capacity = detail::choose_capacity(*model, device, options.capacity);
+  const auto held = std::make_shared<detail::Held>(std::move(model), device, options);
+  const attack::Classifier out = held->exchange.classifier(held);
+  if (out.declaration().rejection_output) {  // what a refusal counts as is the host's to say
     return out;
   }
-  return out.with_accelerator(std::make_shared<GpuAccelerator>(model, device, options));
+  return out.with_accelerator(std::shared_ptr<attack::Accelerator>(held, &held->accelerator));
+}
+/// The same of a model that outlives it.
+inline attack::Classifier classifier(const nn::Model& model, Device device, const Options& options = {}) {
+  return classifier(std::shared_ptr<const nn::Model>(std::shared_ptr<void>(), &model), device, options);
 }
 
 }  // namespace pavise::device

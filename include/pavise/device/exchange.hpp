@@ -26,6 +26,7 @@ class Exchange {
     const std::int64_t slots = groups_of(network_.capacity()) * 32;
     host_ = Array<float>(network_.stream(), slots * std::max(network_.size(), network_.classes()));
     x_ = Array<float>(network_.stream(), slots * network_.size());
+    drawn_ids_ = Array<std::uint32_t>(network_.stream(), network_.random() ? slots : 0);
   }
 
   /// Logits of x, (C,H,W), on its tape, with their derivative. The Exchange must outlive the pass.
@@ -36,7 +37,13 @@ class Exchange {
     Tape<float>& tape = x.tape();
     Var<float> y = tape.result("network", Shape{model.classes()}, {x});
     tape.each_group([&](std::int64_t g) {
-      Request r{.x = x.data(g), .lanes = tape.lanes(), .logits = y.data(g), .seed = nullptr, .gradient = nullptr};
+      Request r{.x = x.data(g),
+                .lanes = tape.lanes(),
+                .tape = &tape,
+                .group = g,
+                .logits = y.data(g),
+                .seed = nullptr,
+                .gradient = nullptr};
       submit(r);
     });
     tape.on_backward(y, [=, this](Tape<float>& t) {
@@ -45,8 +52,13 @@ class Exchange {
       t.each_group([&](std::int64_t g) {
         thread_local std::vector<float> dx;
         dx.resize(static_cast<std::size_t>(n));
-        Request r{
-            .x = x.data(g), .lanes = t.lanes(), .logits = nullptr, .seed = t.gradient(y, g), .gradient = dx.data()};
+        Request r{.x = x.data(g),
+                  .lanes = t.lanes(),
+                  .tape = &t,
+                  .group = g,
+                  .logits = nullptr,
+                  .seed = t.gradient(y, g),
+                  .gradient = dx.data()};
         submit(r);
         float* to = target.data + g * n;
         for (std::int64_t i = 0; i < n; ++i) {
@@ -70,6 +82,8 @@ class Exchange {
   struct Request {
     const float* x;  ///< [size][lanes]
     int lanes;
+    const Tape<float>* tape;  ///< whose key random numbers are drawn by
+    std::int64_t group;
     float* logits;      ///< [classes][lanes], or null
     const float* seed;  ///< the gradient of the logits, where `gradient` is asked for
     float* gradient;    ///< [size][lanes]
@@ -123,18 +137,33 @@ class Exchange {
     return n;
   }
 
-  /// As many of the requests of one kind (with gradients or without, groups or single images) as there is room for.
+  /// As many of the requests of one kind (with gradients or without, groups or single images; of one key where random
+  /// numbers are drawn) as there is room for.
   std::vector<Request*> take() {
     std::vector<Request*> out;
-    const bool gradient = waiting_.front()->gradient != nullptr;
-    const int lanes = waiting_.front()->lanes;
-    std::int64_t room = network_.capacity() / lanes;
+    const Request& first = *waiting_.front();
+    std::int64_t room = network_.capacity() / first.lanes;
     const auto rest = std::stable_partition(waiting_.begin(), waiting_.end(), [&](const Request* r) {
-      return (r->gradient != nullptr) == gradient && r->lanes == lanes && room-- > 0;
+      return (r->gradient != nullptr) == (first.gradient != nullptr) && r->lanes == first.lanes &&
+             (!network_.random() || (r->tape->key().seed == first.tape->key().seed &&
+                                     r->tape->key().iteration == first.tape->key().iteration)) &&
+             room-- > 0;
     });
     out.assign(waiting_.begin(), rest);
     waiting_.erase(waiting_.begin(), rest);
     return out;
+  }
+
+  /// The images' ids, a group behind another.
+  static std::vector<std::uint32_t> ids_of(const std::vector<Request*>& requests) {
+    std::vector<std::uint32_t> ids;
+    for (const Request* r : requests) {
+      for (std::int64_t slot = r->group * r->lanes; slot < (r->group + 1) * r->lanes; ++slot) {
+        const std::uint32_t* named = r->tape->key().images;
+        ids.push_back(named != nullptr ? named[slot] : static_cast<std::uint32_t>(slot));
+      }
+    }
+    return ids;
   }
 
   void run(const std::vector<Request*>& requests) {
@@ -167,6 +196,10 @@ class Exchange {
     };
     gather(n, [](const Request& r) { return r.x; });
     k.change_lanes(stream.get(), host_.get(), lanes, x_.get(), 32, n, images);
+    if (network_.random()) {
+      const PassKey& key = requests.front()->tape->key();
+      network_.set_key(make_draw_key(drawn_ids_, ids_of(requests).data(), images, key.seed, key.iteration));
+    }
     network_.forward(x_.get(), images);
     if (requests.front()->gradient == nullptr) {
       scatter(network_.logits(), classes, [](Request& r) { return r.logits; });
@@ -181,6 +214,7 @@ class Exchange {
 
   Network network_;
   Array<float> host_, x_;
+  Array<std::uint32_t> drawn_ids_;
   std::vector<float> staged_;
   std::mutex mutex_;
   std::condition_variable arrived_, answered_;

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <span>
 #include <utility>
@@ -16,6 +15,7 @@
 #include "pavise/device/batch_sums.hpp"
 #include "pavise/device/memory.hpp"
 #include "pavise/device/steps.hpp"
+#include "pavise/device/weights.hpp"
 #include "pavise/nn/model.hpp"
 
 namespace pavise::device {
@@ -42,13 +42,15 @@ class Network {
         stream_(*held_stream_),
         capacity_(groups_of(capacity) * 32),
         use_(use),
-        fast_(arithmetic == Arithmetic::fast) {
+        fast_(arithmetic == Arithmetic::fast),
+        weights_(stream_, model_) {
     require(capacity >= 1, "device network: room for ", capacity, " images, expected 1 or more");
-    steps_ = trace_steps(model_, mode(), stream_.device());
+    steps_ = trace();
+    random_ = std::any_of(steps_.begin(), steps_.end(), draws_numbers);
+    input_.out_size = size();
     const std::int64_t groups = groups_of(capacity_);
     const auto lanes = [&](std::int64_t n) { return groups * n * 32; };
     auto& store = model_.parameters();
-    parameters_ = Array<float>(stream_, static_cast<std::int64_t>(store.state().size()));
     seed_ = Array<float>(stream_, lanes(1));
     loss_ = Array<float>(stream_, lanes(1));
     saved_ = Array<float>(stream_, lanes(classes() + 2));
@@ -68,9 +70,20 @@ class Network {
         largest = std::max(largest, s.norm->largest());
         scratch = std::max(scratch, s.norm->partial(stream_, groups));
       }
+      if (s.op.kind == Kind::row_norm) {
+        s.row_norm = std::make_unique<RowNorm>(stream_, s.op.rows, groups);
+        for (const auto* p : {s.op.weight, s.op.bias}) {
+          if (p != nullptr && use_ == Use::training) {
+            scratch = std::max(scratch, s.row_norm->partial(stream_, p->size(), groups));
+          }
+        }
+      }
       if (s.op.kind == Kind::dropout) {
         s.layer_number =
             Array<std::uint32_t>(stream_, std::vector<std::uint32_t>(static_cast<std::size_t>(lanes(1)), s.op.layer));
+      }
+      if (s.op.kind == Kind::function) {
+        s.function = make_function(stream_, *s.op.what, {s.in_size, step_of(s.input[1]).out_size}, s.out_size, groups);
       }
       if (s.op.kind != Kind::linear) {
         continue;
@@ -136,7 +149,7 @@ class Network {
 
   /// Takes over the weights where the model's have changed since. Before a pass.
   void refresh() {
-    if (version_ != current_version()) {
+    if (!weights_.current()) {
       upload();
     }
   }
@@ -151,7 +164,9 @@ class Network {
     require(sums_.own_images() == images, "device network: a pass over ", images,
             " images, expected this process's share of ", images_of_all, ": ", sums_.own_images());
     for (Step& s : steps_) {
-      run_forward(s);
+      if (!s.carrier) {
+        run_forward(s);
+      }
     }
     return logits();
   }
@@ -172,6 +187,21 @@ class Network {
     k.cross_entropy_backward(stream_.get(), saved_.get(), labels, seed_.get(), last.room, classes(), smoothing, 1.0f,
                              false, groups);
   }
+  /// The same of the difference of logits ratio, or of the targeted ratio where there are `targets`.
+  void dlr(const std::int32_t* labels, const std::int32_t* targets) {
+    const auto& k = stream_.kernels();
+    const std::int64_t groups = groups_of(images_);
+    constexpr std::int64_t kEntries = 5;  // of the gradient
+    if (entries_.size() == 0) {
+      entries_ = Array<std::int32_t>(stream_, groups_of(capacity_) * kEntries * 32);
+      entry_values_ = Array<float>(stream_, groups_of(capacity_) * kEntries * 32);
+    }
+    k.dlr_forward(stream_.get(), logits(), labels, targets, loss_.get(), entries_.get(), entry_values_.get(), classes(),
+                  groups);
+    k.seed_gradient(stream_.get(), seed_.get(), images_, groups);
+    k.sparse_backward(stream_.get(), entries_.get(), entry_values_.get(), seed_.get(), logit_gradient(), classes(),
+                      false, groups);
+  }
   const float* loss() const { return loss_.get(); }  ///< [group][32]
 
   /// Where backward starts from: the gradient of the logits, [group][classes][32], for whoever has it from elsewhere.
@@ -186,7 +216,7 @@ class Network {
 
   /// Queues the backward pass of the gradient of the logits, and returns the input's: [group][size][32]; null where the
   /// logits do not depend on it.
-  const float* backward() {
+  float* backward() {
     backward(false, true);
     return input_.has_gradient ? input_.gradient : nullptr;
   }
@@ -207,24 +237,17 @@ class Network {
 
   /// Whether a pass in evaluation mode is another than one in training mode.
   bool differs_in_evaluation() const {
-    return model_.net().declaration().temperature != 1 || random() ||
-           std::any_of(steps_.begin(), steps_.end(), [](const Step& s) { return s.op.kind == Kind::batch_norm; });
+    return model_.net().declaration().temperature != 1 || std::any_of(steps_.begin(), steps_.end(), [](const Step& s) {
+             return s.op.kind == Kind::batch_norm || s.op.kind == Kind::dropout;
+           });
   }
   /// Whether passes draw random numbers: those of `set_key`.
-  bool random() const {
-    return std::any_of(steps_.begin(), steps_.end(), [](const Step& s) { return s.op.kind == Kind::dropout; });
-  }
-  /// What random numbers of the passes from now on are keyed by; the images' ids, [group][32], are on the device.
-  void set_key(std::uint64_t seed, std::uint32_t iteration, const std::uint32_t* ids) {
-    key_ = {.seed = seed,
-            .purpose = static_cast<std::uint32_t>(Purpose::dropout),
-            .iteration = iteration,
-            .image = ids,
-            .restart = nullptr};
-  }
+  bool random() const { return random_; }
+  /// What random numbers of the passes from now on are keyed by.
+  void set_key(DrawKey key) { key_ = std::move(key); }
   /// Moves the running statistics of the model's batch normalisations towards those of the last pass.
   void update_running_statistics() {
-    const bool current = version_ == current_version();
+    const bool current = weights_.current();
     bool any = false;
     for (const Step& s : steps_) {
       if (s.norm != nullptr) {
@@ -242,7 +265,7 @@ class Network {
       }
     }
     if (current) {  // the weights have not changed
-      version_ = current_version();
+      weights_.set_current();
     }
   }
 
@@ -251,21 +274,20 @@ class Network {
 
   Mode mode() const { return use_ == Use::training ? Mode::training : Mode::evaluation; }
 
-  std::uint64_t current_version() const { return model_.parameters().parameters().front().version(); }
+  std::vector<Step> trace() const { return trace_steps(model_, mode(), use_ != Use::logits, stream_.device()); }
 
   /// The weights as they are now, from the host.
   void upload() {
-    auto& store = model_.parameters();
     const bool derived = std::any_of(steps_.begin(), steps_.end(), [&](const Step& s) {
-      return s.op.kind == Kind::channels || (s.op.weight != nullptr && offset_of(*s.op.weight) < 0);
+      return s.op.kind == Kind::channels || (s.op.weight != nullptr && weights_.is_of_another_store(*s.op.weight));
     });
-    if (derived && version_ != 0) {
-      auto again = trace_steps(model_, mode(), stream_.device());
+    if (derived && weights_.uploaded()) {
+      auto again = trace();
       for (std::size_t i = 0; i < again.size(); ++i) {
         steps_[i].op = std::move(again[i].op);
       }
     }
-    parameters_.upload(store.state().data(), static_cast<std::int64_t>(store.state().size()));
+    weights_.upload();
     for (Step& s : steps_) {
       if (s.op.kind == Kind::channels) {
         std::vector<float> all;
@@ -278,46 +300,19 @@ class Network {
         s.channels.upload(all.data(), s.channels.size());
       }
       if (s.op.kind == Kind::linear) {
-        const float* weight = on_device(*s.op.weight);
+        const float* weight = weights_.put(*s.op.weight);
         for (auto* p : {s.forward.get(), s.backward.get()}) {
           if (p != nullptr) {
             p->pack(*s.op.weight, weight);
           }
         }
         if (s.op.bias != nullptr) {
-          on_device(*s.op.bias);
+          weights_.put(*s.op.bias);
         }
       }
     }
     stream_.finish();
-    version_ = current_version();
-  }
-
-  /// Elements from the store's first to a parameter's; negative: it is of another store.
-  std::int64_t offset_of(const Parameter<float>& p) const {
-    const auto state = model_.parameters().state();
-    const float* at = p.value().data();
-    const bool inside = std::less_equal<>{}(state.data(), at) && std::less<>{}(at, state.data() + state.size());
-    return inside ? at - state.data() : -1;
-  }
-  /// A parameter on the device; one of another store (weights with a normalisation folded in) is copied.
-  const float* on_device(const Parameter<float>& p) {
-    if (const std::int64_t offset = offset_of(p); offset >= 0) {
-      return parameters_.get() + offset;
-    }
-    auto& copy = derived_[&p];
-    if (copy.get() == nullptr) {
-      copy = Array<float>(stream_, p.size());
-    }
-    copy.upload(p.value().data(), p.size());
-    return copy.get();
-  }
-  const float* value_of(const Parameter<float>* p) const {
-    if (p == nullptr) {
-      return nullptr;
-    }
-    const std::int64_t offset = offset_of(*p);
-    return offset >= 0 ? parameters_.get() + offset : derived_.at(p).get();
+    weights_.set_current();
   }
 
   Step& step_of(int number) { return number >= 0 ? steps_[static_cast<std::size_t>(number)] : input_; }
@@ -343,9 +338,9 @@ class Network {
     const std::int64_t n = groups * s.out_size * 32;
     switch (s.op.kind) {
       case Kind::linear:
-        s.forward->apply(x, s.value,
-                         {.bias = value_of(s.op.bias), .mask = nullptr, .relu = s.op.relu, .accumulate = false}, groups,
-                         transformed_);
+        s.forward->apply(
+            x, s.value, {.bias = weights_.value_of(s.op.bias), .mask = nullptr, .relu = s.op.relu, .accumulate = false},
+            groups, transformed_);
         return;
       case Kind::unary:
         return k.unary_forward(stream_.get(), s.op.function, x, s.value, n, s.op.a, s.op.b);
@@ -363,11 +358,16 @@ class Network {
         return k.channel_affine(stream_.get(), x, s.value, c, s.out_size / c, {f, f + c, f + 2 * c}, s.op.relu, groups);
       }
       case Kind::batch_norm:
-        return s.norm->forward(stream_, sums_, x, s.value, value_of(s.op.weight), value_of(s.op.bias), s.op.relu,
-                               s.op.epsilon, images_);
+        return s.norm->forward(stream_, sums_, x, s.value, weights_.value_of(s.op.weight), weights_.value_of(s.op.bias),
+                               s.op.relu, s.op.epsilon, images_);
+      case Kind::row_norm:
+        return s.row_norm->forward(stream_, x, s.value, weights_.value_of(s.op.weight), weights_.value_of(s.op.bias),
+                                   s.op.epsilon, s.op.relu, groups);
       case Kind::dropout:
         return k.dropout(stream_.get(), x, s.value, s.out_size, groups, s.op.threshold, s.op.a, key_of(s), false,
                          nullptr);
+      case Kind::function:
+        return s.function->forward(stream_, operands(s));
     }
   }
 
@@ -377,6 +377,11 @@ class Network {
       s.has_gradient = s.unmasked = false;
     }
     input_.has_gradient = input_.unmasked = false;
+    for (Step& s : steps_) {
+      if (s.carrier && (to_input || s.below_weights)) {
+        run_forward(s);
+      }
+    }
     Step& last = steps_.back();
     last.gradient = last.room;
     last.has_gradient = true;
@@ -416,6 +421,13 @@ class Network {
     if (s.op.kind == Kind::linear && weights) {
       add_weight_gradients(s, from.value, dy, groups);
     }
+    if (s.op.kind == Kind::row_norm && weights) {
+      for (const auto* p : {s.op.weight, s.op.bias}) {
+        if (float* to = gradient_of(p)) {
+          s.row_norm->add_gradient(stream_, sums_, p == s.op.weight, from.value, dy, to, p->size(), images_);
+        }
+      }
+    }
     if (s.op.kind == Kind::sum) {
       for (std::size_t i = 0; i < 2; ++i) {
         if (wanted(s, i, to_input)) {
@@ -425,9 +437,17 @@ class Network {
       }
       return;
     }
+    if (s.op.kind == Kind::function) {
+      for (std::size_t i = 0; i < 2; ++i) {
+        if (s.function->differentiates(i) && s.op.inputs[i] >= 0 && wanted(s, i, to_input)) {
+          run_function_backward(s, i, dy);
+        }
+      }
+      return;
+    }
     if (s.op.kind == Kind::batch_norm) {
       const auto t = wanted(s, 0, to_input) ? target(from, true) : Tape<float>::Target{};
-      return s.norm->backward(stream_, sums_, from.value, dy, value_of(s.op.weight),
+      return s.norm->backward(stream_, sums_, from.value, dy, weights_.value_of(s.op.weight),
                               weights ? gradient_of(s.op.weight) : nullptr, weights ? gradient_of(s.op.bias) : nullptr,
                               t.data, t.accumulate, t.mask, images_);
     }
@@ -464,23 +484,45 @@ class Network {
         return k.channel_backward(stream_.get(), dy, t.data, c, s.out_size / c, s.channels.get() + c, t.accumulate,
                                   t.mask, groups * 32, groups);
       }
+      case Kind::row_norm:
+        return s.row_norm->backward(stream_, from.value, dy, weights_.value_of(s.op.weight), t.data, t.accumulate,
+                                    t.mask, groups);
       case Kind::dropout:
         return k.dropout(stream_.get(), dy, t.data, s.in_size, groups, s.op.threshold, s.op.a, key_of(s), t.accumulate,
                          t.mask);
       case Kind::sum:
       case Kind::reshape:
       case Kind::batch_norm:
+      case Kind::function:
         return;
     }
   }
 
+  FunctionPass operands(Step& s) {
+    return {{step_of(s.input[0]).value, s.op.inputs[1] >= 0 ? step_of(s.input[1]).value : nullptr},
+            s.value,
+            groups_of(images_),
+            key_};
+  }
+  void run_function_backward(Step& s, std::size_t input, const float* dy) {
+    Step& from = step_of(s.input[input]);
+    const auto t = target(from, false);
+    if (s.function->adds() && !t.accumulate) {
+      stream_.kernels().fill_bytes(
+          t.data, 0, static_cast<std::size_t>(groups_of(images_) * from.out_size * 32) * sizeof(float), stream_.get());
+    }
+    s.function->backward(stream_, operands(s), input, dy, t.data, t.accumulate);
+  }
+
   kernels::LaneKeys key_of(const Step& s) const {
-    kernels::LaneKeys key = key_;
-    key.restart = s.layer_number.get();
-    return key;
+    return {.seed = key_.seed,
+            .purpose = static_cast<std::uint32_t>(Purpose::dropout),
+            .iteration = key_.iteration,
+            .image = key_.ids,
+            .restart = s.layer_number.get()};
   }
   float* gradient_of(const Parameter<float>* p) const {
-    return p != nullptr && p->trainable() ? gradients_.get() + offset_of(*p) : nullptr;
+    return p != nullptr && p->trainable() ? gradients_.get() + weights_.offset_of(*p) : nullptr;
   }
   void add_weight_gradients(const Step& s, const float* x, const float* dy, std::int64_t groups) {
     const auto& k = stream_.kernels();
@@ -508,17 +550,18 @@ class Network {
   std::int64_t capacity_;
   Use use_;
   bool fast_;
+  Weights weights_;
   std::vector<Array<float>> arrays_;
-  std::map<const Parameter<float>*, Array<float>> derived_;
-  Array<float> parameters_, gradients_, seed_, loss_, saved_, input_gradient_;
+  Array<float> gradients_, seed_, loss_, saved_, input_gradient_;
   BatchSums sums_;
-  kernels::LaneKeys key_{};
+  DrawKey key_;
+  bool random_ = false;
   std::array<Array<float>, 2> transformed_;
-  Array<std::int32_t> prediction_;
+  Array<std::int32_t> prediction_, entries_;
+  Array<float> entry_values_;
   std::vector<Step> steps_;
   Step input_;
   std::int64_t images_ = 0;
-  std::uint64_t version_ = 0;
 };
 
 }  // namespace pavise::device

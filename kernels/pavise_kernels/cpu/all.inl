@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Every kernel, after what it builds on (apgd.inl on attack_step.inl, jpeg.inl and soft_jpeg.inl on quantise.inl,
-// total_variation.inl on apgd.inl, winograd.inl on gather_gemm.inl, matmul.inl on
-// broadcast.inl). Included by cpu.hpp once for each instruction set, inside that set's namespace.
+// total_variation.inl on attack_step.inl, winograd.inl on gather_gemm.inl, matmul.inl on broadcast.inl). Included by cpu.hpp once for each instruction set, inside that set's namespace.
 #include "pavise_kernels/cpu/pack.inl"
 //
 #include "pavise_kernels/cpu/pack_functions.inl"

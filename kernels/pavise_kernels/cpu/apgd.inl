@@ -2,11 +2,28 @@
 // Steps of Auto-PGD, whose images each have a step size, a radius and a sparsity of their own: scalars come one for each
 // lane. Arrays are [n][lanes]. Builds on attack_step.inl. Oracle: tests/attack/apgd_test.cpp.
 
+/// A step of length eta along a gradient whose elements times `inverse` have the sum of squares `sum`.
 template <class T, int L>
-inline void apgd_linf_lanes(T* x, T* previous, const T* gradient, const T* center, std::int64_t n, Pack<T, L> eta,
-                            Pack<T, L> weight, T epsilon, T low, T high) {
+struct ApgdAscent {
+  Pack<T, L> inverse, sum, length;
+  PAVISE_INLINE ApgdAscent(Pack<T, L> scale, Pack<T, L> squares, Pack<T, L> eta)
+      : inverse(scale), sum(squares), length(eta / sqrt(squares)) {}
+  /// Without a direction (all zero) only the momentum moves the image.
+  PAVISE_INLINE Pack<T, L> operator()(Pack<T, L> at, Pack<T, L> g) const {
+    const auto moves = Pack<T, L>::broadcast(std::numeric_limits<T>::infinity()) > sum;
+    return select(moves, fma(g * inverse, length, at), at);
+  }
+};
+/// Between the projected point z and the momentum; not yet projected.
+template <class T, int L>
+PAVISE_INLINE Pack<T, L> apgd_mixed(Pack<T, L> at, Pack<T, L> previous, Pack<T, L> z, Pack<T, L> weight) {
+  return fma(at - previous, Pack<T, L>::broadcast(T{1}) - weight, fma(z - at, weight, at));
+}
+
+template <class T, int L>
+PAVISE_LANES void apgd_linf_lanes(T* x, T* previous, const T* gradient, const T* center, std::int64_t n, Pack<T, L> eta,
+                                  Pack<T, L> weight, T epsilon, T low, T high) {
   using P = Pack<T, L>;
-  const P momentum = P::broadcast(T{1}) - weight;
   const P eps = P::broadcast(epsilon);
   const P lo = P::broadcast(low);
   const P hi = P::broadcast(high);
@@ -16,19 +33,10 @@ inline void apgd_linf_lanes(T* x, T* previous, const T* gradient, const T* cente
     const P lower = max(c - eps, lo);
     const P upper = min(c + eps, hi);
     const P z = min(max(fma(sign(P::load(gradient + i)), eta, at), lower), upper);
-    const P v = fma(at - P::load(previous + i), momentum, fma(z - at, weight, at));
+    const P v = apgd_mixed(at, P::load(previous + i), z, weight);
     at.store(previous + i);
     min(max(v, lower), upper).store(x + i);
   }
-}
-
-/// The factor that brings a point at that squared distance to the ball.
-template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> shrink_factor(Pack<T, L> squared, T epsilon) {
-  using P = Pack<T, L>;
-  const P length = sqrt(squared);
-  const P eps = P::broadcast(epsilon);
-  return select(length > eps, eps / length, P::broadcast(T{1}));
 }
 
 template <class T, int L>
@@ -36,47 +44,36 @@ inline void apgd_l2_lanes(T* x, T* previous, const T* gradient, const T* center,
                           Pack<T, L> weight, T epsilon, T low, T high) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
-  const P lo = P::broadcast(low);
-  const P hi = P::broadcast(high);
-  const P momentum = P::broadcast(T{1}) - weight;
+  const P one = P::broadcast(T{1});
   // Relative to its largest element a gradient of any size has a norm: saturated networks have very small ones.
   P largest = zero;
   for (std::int64_t i = 0; i < n * L; i += L) {
     largest = max(abs(P::load(gradient + i)), largest);
   }
-  const P inverse = P::broadcast(T{1}) / largest;
+  const P inverse = one / largest;
   P sum = zero;
   for (std::int64_t i = 0; i < n * L; i += L) {
-    const P g = P::load(gradient + i) * inverse;
-    sum = fma(g, g, sum);
+    sum = l2_add_square(P::load(gradient + i), inverse, sum);
   }
-  // Without a direction (all zero) only the momentum moves the image.
-  const auto moves = P::broadcast(std::numeric_limits<T>::infinity()) > sum;
-  const P length = eta / sqrt(sum);
-  const auto ascend = [&](std::int64_t i, P at) __attribute__((always_inline)) {
-    return select(moves, fma(P::load(gradient + i) * inverse, length, at), at);
-  };
+  const ApgdAscent<T, L> ascend(inverse, sum, eta);
   P distance = zero;
   for (std::int64_t i = 0; i < n * L; i += L) {
-    const P d = ascend(i, P::load(x + i)) - P::load(center + i);
-    distance = fma(d, d, distance);
+    distance = l2_add_square(ascend(P::load(x + i), P::load(gradient + i)) - P::load(center + i), one, distance);
   }
-  const P factor = shrink_factor(distance, epsilon);
+  const P factor = l2_factor(distance, epsilon);
   distance = zero;
   for (std::int64_t i = 0; i < n * L; i += L) {
     const P c = P::load(center + i);
     const P at = P::load(x + i);
-    const P z = min(max(fma(ascend(i, at) - c, factor, c), lo), hi);
-    const P v = fma(at - P::load(previous + i), momentum, fma(z - at, weight, at));
-    const P d = v - c;
-    distance = fma(d, d, distance);
+    const P z = l2_clipped(ascend(at, P::load(gradient + i)), c, factor, low, high);
+    const P v = apgd_mixed(at, P::load(previous + i), z, weight);
+    distance = l2_add_square(v - c, one, distance);
     at.store(previous + i);
     v.store(x + i);
   }
-  const P again = shrink_factor(distance, epsilon);
+  const P again = l2_factor(distance, epsilon);
   for (std::int64_t i = 0; i < n * L; i += L) {
-    const P c = P::load(center + i);
-    min(max(fma(P::load(x + i) - c, again, c), lo), hi).store(x + i);
+    l2_clipped(P::load(x + i), P::load(center + i), again, low, high).store(x + i);
   }
 }
 

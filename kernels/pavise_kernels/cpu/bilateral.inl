@@ -9,12 +9,29 @@ struct BilateralPixel {
   Pack<T, L> total;
 };
 
+/// The sum over channels of the differences' sizes between the pixel at `at` and the centre.
+template <class T, int L, int C>
+PAVISE_INLINE Pack<T, L> bilateral_distance(const T* in, std::int64_t pixels, std::int64_t at,
+                                            const Pack<T, L> (&centre)[C]) {
+  using P = Pack<T, L>;
+  P distance = P::broadcast(T{0});
+#pragma GCC unroll 4
+  for (int k = 0; k < C; ++k) {
+    distance = distance + abs(P::load(in + (k * pixels + at) * L) - centre[k]);
+  }
+  return distance;
+}
+
+template <class T, int L>
+PAVISE_INLINE Pack<T, L> bilateral_weight(Pack<T, L> distance, T slope, T space) {
+  using P = Pack<T, L>;
+  return exp(distance * distance * P::broadcast(slope)) * P::broadcast(space);
+}
+
 /// Calls body(place of the neighbour, its weight, its distance in colour) for every neighbour within the disc.
 template <class T, int L, int C, class Body>
-[[gnu::always_inline]] inline void each_bilateral(const T* in, const Windows& w, const T* space, T slope,
-                                                  std::int64_t i, std::int64_t j, const Pack<T, L> (&centre)[C],
-                                                  const Body& body) {
-  using P = Pack<T, L>;
+PAVISE_INLINE void each_bilateral(const T* in, const Windows& w, const T* space, T slope, std::int64_t i,
+                                  std::int64_t j, const Pack<T, L> (&centre)[C], const Body& body) {
   const std::int64_t pixels = w.height * w.width;
   for (std::int64_t r = 0; r < w.rows; ++r) {
     for (std::int64_t c = 0; c < w.columns; ++c) {
@@ -23,19 +40,15 @@ template <class T, int L, int C, class Body>
         continue;
       }
       const std::int64_t at = w.y[i + r] * w.width + w.x[j + c];
-      P distance = P::broadcast(T{0});
-#pragma GCC unroll 4
-      for (int k = 0; k < C; ++k) {
-        distance = distance + abs(P::load(in + (k * pixels + at) * L) - centre[k]);
-      }
-      body(at, exp(distance * distance * P::broadcast(slope)) * P::broadcast(s), distance);
+      const Pack<T, L> distance = bilateral_distance<T, L, C>(in, pixels, at, centre);
+      body(at, bilateral_weight(distance, slope, s), distance);
     }
   }
 }
 
 template <class T, int L, int C>
-[[gnu::always_inline]] inline BilateralPixel<T, L, C> bilateral_pixel(const T* in, const Windows& w, const T* space,
-                                                                      T slope, std::int64_t i, std::int64_t j) {
+PAVISE_INLINE BilateralPixel<T, L, C> bilateral_pixel(const T* in, const Windows& w, const T* space, T slope,
+                                                      std::int64_t i, std::int64_t j) {
   using P = Pack<T, L>;
   const std::int64_t pixels = w.height * w.width;
   BilateralPixel<T, L, C> p;
@@ -57,7 +70,7 @@ template <class T, int L, int C>
 }
 
 template <class T, int L, int C>
-inline void bilateral_lanes(const T* in, T* out, const Windows& w, const T* space, T slope) {
+PAVISE_LANES void bilateral_lanes(const T* in, T* out, const Windows& w, const T* space, T slope) {
   for (std::int64_t i = 0; i < w.height; ++i) {
     for (std::int64_t j = 0; j < w.width; ++j) {
       const auto p = bilateral_pixel<T, L, C>(in, w, space, slope, i, j);
@@ -71,8 +84,23 @@ inline void bilateral_lanes(const T* in, T* out, const Windows& w, const T* spac
 
 // y = N / W, N = sum_q w_q x_q, W = sum_q w_q, w_q = s_q e^(slope D_q^2), D_q = sum_k |x_qk - x_pk|. So
 //   dL/dw_q = sum_k dy_k (x_qk - y_k) / W   and   dw_q/dD_q = 2 slope D_q w_q.
+
+/// dL/dD of the neighbour at `at`. share: dy / W.
 template <class T, int L, int C>
-inline void bilateral_backward_lanes(const T* in, const T* dy, T* dx, const Windows& w, const T* space, T slope) {
+PAVISE_INLINE Pack<T, L> bilateral_by_distance(const T* in, std::int64_t pixels, std::int64_t at,
+                                               const Pack<T, L> (&y)[C], const Pack<T, L> (&share)[C],
+                                               Pack<T, L> weight, Pack<T, L> distance, T slope) {
+  using P = Pack<T, L>;
+  P by_weight = P::broadcast(T{0});
+#pragma GCC unroll 4
+  for (int k = 0; k < C; ++k) {
+    by_weight = fma(share[k], P::load(in + (k * pixels + at) * L) - y[k], by_weight);
+  }
+  return by_weight * weight * distance * P::broadcast(2 * slope);
+}
+
+template <class T, int L, int C>
+PAVISE_LANES void bilateral_backward_lanes(const T* in, const T* dy, T* dx, const Windows& w, const T* space, T slope) {
   using P = Pack<T, L>;
   const std::int64_t pixels = w.height * w.width;
   for (std::int64_t i = 0; i < w.height; ++i) {
@@ -80,7 +108,7 @@ inline void bilateral_backward_lanes(const T* in, const T* dy, T* dx, const Wind
       const auto p = bilateral_pixel<T, L, C>(in, w, space, slope, i, j);
       const std::int64_t here = i * w.width + j;
       P y[C];
-      P share[C];  // dy / W
+      P share[C];
 #pragma GCC unroll 4
       for (int k = 0; k < C; ++k) {
         y[k] = p.sum[k] / p.total;
@@ -89,12 +117,7 @@ inline void bilateral_backward_lanes(const T* in, const T* dy, T* dx, const Wind
       each_bilateral<T, L, C>(
           in, w, space, slope, i, j,
           p.centre, [&](std::int64_t at, P weight, P distance) __attribute__((always_inline)) {
-            P by_weight = P::broadcast(T{0});
-#pragma GCC unroll 4
-            for (int k = 0; k < C; ++k) {
-              by_weight = fma(share[k], P::load(in + (k * pixels + at) * L) - y[k], by_weight);
-            }
-            const P by_distance = by_weight * weight * distance * P::broadcast(2 * slope);
+            const P by_distance = bilateral_by_distance<T, L, C>(in, pixels, at, y, share, weight, distance, slope);
 #pragma GCC unroll 4
             for (int k = 0; k < C; ++k) {
               const P turn = by_distance * sign(P::load(in + (k * pixels + at) * L) - p.centre[k]);

@@ -38,6 +38,7 @@
 #include "pavise_kernels/cpu/nlm_plan.hpp"
 #include "pavise_kernels/cpu/packed_weights.hpp"
 #include "pavise_kernels/cpu/row_bounds.hpp"
+#include "pavise_kernels/cpu/row_norm.hpp"
 #include "pavise_kernels/cpu/running_sums.hpp"
 #include "pavise_kernels/cpu/strided.hpp"
 #include "pavise_kernels/cpu/window.hpp"

@@ -9,11 +9,11 @@ using Words = Pack<std::int32_t, L>;
 
 /// (x + 2^(n-1)) >> n
 template <int L>
-[[gnu::always_inline]] inline Words<L> descale(Words<L> x, int n) {
+PAVISE_INLINE Words<L> descale(Words<L> x, int n) {
   return (x + Words<L>::broadcast(1 << (n - 1))) >> n;
 }
 template <int L>
-[[gnu::always_inline]] inline Words<L> times(Words<L> x, std::int32_t factor) {
+PAVISE_INLINE Words<L> times(Words<L> x, std::int32_t factor) {
   return x * Words<L>::broadcast(factor);
 }
 
@@ -26,7 +26,7 @@ inline constexpr std::int32_t kDct0298 = 2446, kDct0390 = 3196, kDct0541 = 4433,
 
 /// The odd part that both directions share: from the four inputs in order to what belongs to them.
 template <int L>
-[[gnu::always_inline]] inline void dct_odd(Words<L> (&t)[4]) {
+PAVISE_INLINE void dct_odd(Words<L> (&t)[4]) {
   const auto z5 = times(t[0] + t[2] + t[1] + t[3], kDct1175);
   const auto z1 = times(t[0] + t[3], -kDct0899);
   const auto z2 = times(t[1] + t[2], -kDct2562);
@@ -41,7 +41,7 @@ template <int L>
 /// One line of the forward transform, from v[0..7] at a stride of packs; `first`: of the rows, whose results keep
 /// kDctPassBits more bits.
 template <int L>
-[[gnu::always_inline]] inline void dct_line(std::int32_t* v, std::int64_t stride, bool first) {
+PAVISE_INLINE void dct_line(std::int32_t* v, std::int64_t stride, bool first) {
   using I = Words<L>;
   I d[8];
 #pragma GCC unroll 8
@@ -70,7 +70,7 @@ template <int L>
 
 /// One line of the inverse transform; `first`: of the columns.
 template <int L>
-[[gnu::always_inline]] inline void inverse_dct_line(std::int32_t* v, std::int64_t stride, bool first) {
+PAVISE_INLINE void inverse_dct_line(std::int32_t* v, std::int64_t stride, bool first) {
   using I = Words<L>;
   const auto in = [&](int i) __attribute__((always_inline)) { return I::load(v + i * stride * L); };
   const I z = times(in(2) + in(6), kDct0541);
@@ -89,16 +89,16 @@ template <int L>
   }
 }
 
-/// One block of samples (0 to 255) at `at`, whose rows are `stride` packs apart, becomes what is decoded from its
-/// quantised coefficients.
-template <int L>
-inline void jpeg_block(std::int32_t* at, std::int64_t stride, const std::int32_t* table, std::int32_t* block) {
+/// One block of samples load(i, j), 0 to 255, becomes what is decoded from its quantised coefficients, which goes to
+/// store(i, j, sample). block: 64 packs.
+template <int L, class Load, class Store>
+PAVISE_INLINE void jpeg_block(const std::int32_t* table, std::int32_t* block, const Load& load, const Store& store) {
   using I = Words<L>;
   using F = Pack<float, L>;
   const I centre = I::broadcast(128);
   for (std::int64_t i = 0; i < 8; ++i) {
     for (std::int64_t j = 0; j < 8; ++j) {
-      (I::load(at + (i * stride + j) * L) - centre).store(block + (i * 8 + j) * L);
+      (load(i, j) - centre).store(block + (i * 8 + j) * L);
     }
     dct_line<L>(block + i * 8 * L, 1, true);
   }
@@ -124,15 +124,15 @@ inline void jpeg_block(std::int32_t* at, std::int64_t stride, const std::int32_t
   for (std::int64_t i = 0; i < 8; ++i) {
     inverse_dct_line<L>(block + i * 8 * L, 1, false);
     for (std::int64_t j = 0; j < 8; ++j) {
-      min(max(I::load(block + (i * 8 + j) * L) + centre, zero), top).store(at + (i * stride + j) * L);
+      store(i, j, min(max(I::load(block + (i * 8 + j) * L) + centre, zero), top));
     }
   }
 }
 
 /// Repeats the last column and row of (height,width) up to whole blocks, and takes every block there and back.
 template <int L>
-inline void jpeg_plane(std::int32_t* plane, std::int64_t height, std::int64_t width, std::int64_t stride,
-                       const std::int32_t* table, std::int32_t* block) {
+PAVISE_LANES void jpeg_plane(std::int32_t* plane, std::int64_t height, std::int64_t width, std::int64_t stride,
+                             const std::int32_t* table, std::int32_t* block) {
   using I = Words<L>;
   const std::int64_t rows = JpegPlan::padded(height);
   for (std::int64_t i = 0; i < height; ++i) {
@@ -147,14 +147,20 @@ inline void jpeg_plane(std::int32_t* plane, std::int64_t height, std::int64_t wi
   }
   for (std::int64_t i = 0; i < rows; i += 8) {
     for (std::int64_t j = 0; j < stride; j += 8) {
-      jpeg_block<L>(plane + (i * stride + j) * L, stride, table, block);
+      const auto at = [&](std::int64_t r, std::int64_t c) __attribute__((always_inline)) {
+        return plane + ((i + r) * stride + j + c) * L;
+      };
+      jpeg_block<L>(
+          table,
+          block, [&](std::int64_t r, std::int64_t c) __attribute__((always_inline)) { return I::load(at(r, c)); },
+          [&](std::int64_t r, std::int64_t c, I sample) __attribute__((always_inline)) { sample.store(at(r, c)); });
     }
   }
 }
 
 /// The nearest byte of a pixel in [0,1], ties to even; 0 for NaN.
 template <class T, int L>
-[[gnu::always_inline]] inline Words<L> load_byte(const T* in) {
+PAVISE_INLINE Words<L> load_byte(const T* in) {
   using F = Pack<float, L>;
   F x;
   if constexpr (std::is_same_v<T, float>) {
@@ -172,7 +178,7 @@ template <class T, int L>
 
 /// byte / 255
 template <class T, int L>
-[[gnu::always_inline]] inline void store_byte(Words<L> byte, T* out) {
+PAVISE_INLINE void store_byte(Words<L> byte, T* out) {
   const auto x = convert<float>(byte);
   if constexpr (std::is_same_v<T, float>) {
     (x / Pack<float, L>::broadcast(255.0f)).store(out);
@@ -184,51 +190,120 @@ template <class T, int L>
   }
 }
 
-/// (height,width) of full resolution to a plane of half of it: means of 2x2, rounded up and down in turns. Columns
-/// behind the last one repeat it.
+/// Place j of a plane of half the resolution, of the rows of full resolution that it lies in: the mean of 2x2, rounded
+/// up and down in turns. Columns behind the last one repeat it.
 template <int L>
-inline void halve_plane(const std::int32_t* in, const JpegPlan& p, std::int32_t* out, std::int64_t stride) {
+PAVISE_INLINE Words<L> halved_sample(const std::int32_t* row, const std::int32_t* below, std::int64_t width,
+                                     std::int64_t j) {
   using I = Words<L>;
+  const std::int64_t l = std::min(2 * j, width - 1) * L;
+  const std::int64_t r = std::min(2 * j + 1, width - 1) * L;
+  const I sum = I::load(row + l) + I::load(row + r) + I::load(below + l) + I::load(below + r);
+  return (sum + I::broadcast(j % 2 == 0 ? 1 : 2)) >> 2;
+}
+
+/// The row below place i of a plane of half the resolution.
+PAVISE_INLINE std::int64_t row_below(const JpegPlan& p, std::int64_t i) { return std::min(2 * i + 1, p.height - 1); }
+
+/// (height,width) of full resolution to a plane of half of it.
+template <int L>
+PAVISE_LANES void halve_plane(const std::int32_t* in, const JpegPlan& p, std::int32_t* out, std::int64_t stride) {
   for (std::int64_t i = 0; i < p.chroma_height(); ++i) {
-    const std::int32_t* a = in + 2 * i * p.width * L;
-    const std::int32_t* b = in + std::min(2 * i + 1, p.height - 1) * p.width * L;
+    const std::int32_t* row = in + 2 * i * p.width * L;
+    const std::int32_t* below = in + row_below(p, i) * p.width * L;
     for (std::int64_t j = 0; j < stride; ++j) {
-      const std::int64_t l = std::min(2 * j, p.width - 1) * L;
-      const std::int64_t r = std::min(2 * j + 1, p.width - 1) * L;
-      const I sum = I::load(a + l) + I::load(a + r) + I::load(b + l) + I::load(b + r);
-      ((sum + I::broadcast(j % 2 == 0 ? 1 : 2)) >> 2).store(out + (i * stride + j) * L);
+      halved_sample<L>(row, below, p.width, j).store(out + (i * stride + j) * L);
     }
   }
 }
 
-/// Row i of a plane of half the resolution in full: 3/4 of the nearer row and 1/4 of the other one, and the same along
-/// it (weights of 16); planes of at most two columns are repeated as they are.
+/// The second nearest of n places of half the resolution to place i of the full one; the nearest is i / 2.
+PAVISE_INLINE std::int64_t farther_place(std::int64_t i, std::int64_t n) {
+  return std::clamp<std::int64_t>(i / 2 + (i % 2 == 0 ? -1 : 1), 0, n - 1);
+}
+
+/// Place j in full resolution of n columns of half of it: 3/4 of the nearer row and 1/4 of the farther one, and the
+/// same along them (weights of 16). Planes of at most two columns are repeated as they are instead.
 template <int L>
-inline void double_row(const std::int32_t* in, const JpegPlan& p, std::int64_t stride, std::int64_t i,
-                       std::int32_t* out) {
+PAVISE_INLINE Words<L> doubled_sample(const std::int32_t* near, const std::int32_t* far, std::int64_t n,
+                                      std::int64_t j) {
   using I = Words<L>;
-  const std::int64_t h = p.chroma_height();
+  const auto sum = [&](std::int64_t at) __attribute__((always_inline)) {
+    return times(I::load(near + at * L), 3) + I::load(far + at * L);
+  };
+  return (times(sum(j / 2), 3) + sum(farther_place(j, n)) + I::broadcast(j % 2 == 0 ? 8 : 7)) >> 4;
+}
+
+/// Row i of a plane of half the resolution in full.
+template <int L>
+PAVISE_LANES void double_row(const std::int32_t* in, const JpegPlan& p, std::int64_t stride, std::int64_t i,
+                             std::int32_t* out) {
   const std::int64_t w = p.chroma_width();
   const std::int32_t* near = in + i / 2 * stride * L;
   if (w <= 2) {
     for (std::int64_t j = 0; j < p.width; ++j) {
-      I::load(near + j / 2 * L).store(out + j * L);
+      Words<L>::load(near + j / 2 * L).store(out + j * L);
     }
     return;
   }
-  const std::int32_t* far = in + std::clamp<std::int64_t>(i / 2 + (i % 2 == 0 ? -1 : 1), 0, h - 1) * stride * L;
-  const auto sum = [&](std::int64_t j) __attribute__((always_inline)) {
-    return times(I::load(near + j * L), 3) + I::load(far + j * L);
-  };
+  const std::int32_t* far = in + farther_place(i, p.chroma_height()) * stride * L;
   for (std::int64_t j = 0; j < p.width; ++j) {
-    const std::int64_t other = std::clamp<std::int64_t>(j / 2 + (j % 2 == 0 ? -1 : 1), 0, w - 1);
-    const I bias = I::broadcast(j % 2 == 0 ? 8 : 7);
-    ((times(sum(j / 2), 3) + sum(other) + bias) >> 4).store(out + j * L);
+    doubled_sample<L>(near, far, w, j).store(out + j * L);
   }
 }
 
+/// One pixel's bytes in the colours of JFIF. in: channels of `pixels` packs.
 template <class T, int L>
-inline void jpeg_grey_lanes(const T* in, T* out, const JpegPlan& p, std::int32_t* scratch) {
+PAVISE_INLINE void split_colours(const T* in, std::int64_t pixels, std::int32_t* luma, std::int32_t* blue,
+                                 std::int32_t* red) {
+  using I = Words<L>;
+  constexpr std::int32_t kHalf = 1 << 15;
+  constexpr std::int32_t kCentre = (128 << 16) + kHalf - 1;
+  const I r = load_byte<T, L>(in);
+  const I g = load_byte<T, L>(in + pixels * L);
+  const I b = load_byte<T, L>(in + 2 * pixels * L);
+  ((times(r, 19595) + times(g, 38470) + times(b, 7471) + I::broadcast(kHalf)) >> 16).store(luma);
+  ((times(r, -11059) + times(g, -21709) + times(b, 32768) + I::broadcast(kCentre)) >> 16).store(blue);
+  ((times(r, 32768) + times(g, -27439) + times(b, -5329) + I::broadcast(kCentre)) >> 16).store(red);
+}
+
+/// And back.
+template <class T, int L>
+PAVISE_INLINE void join_colours(Words<L> y, Words<L> blue, Words<L> red, T* out, std::int64_t pixels) {
+  using I = Words<L>;
+  const I zero = I::broadcast(0);
+  const I top = I::broadcast(255);
+  const I centre = I::broadcast(128);
+  const I cb = blue - centre;
+  const I cr = red - centre;
+  const I r = y + descale<L>(times(cr, 91881), 16);
+  const I g = y + ((times(cb, -22554) + times(cr, -46802) + I::broadcast(1 << 15)) >> 16);
+  const I b = y + descale<L>(times(cb, 116130), 16);
+  store_byte<T, L>(min(max(r, zero), top), out);
+  store_byte<T, L>(min(max(g, zero), top), out + pixels * L);
+  store_byte<T, L>(min(max(b, zero), top), out + 2 * pixels * L);
+}
+
+/// The planes of the scratch: of the luminance and the chrominances in whole blocks, and of chrominances before they
+/// are halved.
+struct JpegPlanes {
+  std::int32_t* luma;
+  std::int32_t* chroma[2];
+  std::int32_t* full[2];
+  std::int64_t stride, chroma_stride;
+};
+template <int L>
+PAVISE_INLINE JpegPlanes jpeg_planes(const JpegPlan& p, std::int32_t* scratch) {
+  const std::int64_t stride = JpegPlan::padded(p.width);
+  const std::int64_t chroma_stride = JpegPlan::padded(p.chroma_width());
+  std::int32_t* blue = scratch + JpegPlan::padded(p.height) * stride * L;
+  std::int32_t* red = blue + JpegPlan::padded(p.chroma_height()) * chroma_stride * L;
+  std::int32_t* full = red + (red - blue);
+  return {scratch, {blue, red}, {full, full + p.height * p.width * L}, stride, chroma_stride};
+}
+
+template <class T, int L>
+PAVISE_LANES void jpeg_grey_lanes(const T* in, T* out, const JpegPlan& p, std::int32_t* scratch) {
   const std::int64_t stride = JpegPlan::padded(p.width);
   std::int32_t* block = scratch + JpegPlan::padded(p.height) * stride * L;
   for (std::int64_t i = 0; i < p.height; ++i) {
@@ -245,68 +320,40 @@ inline void jpeg_grey_lanes(const T* in, T* out, const JpegPlan& p, std::int32_t
 }
 
 template <class T, int L>
-inline void jpeg_colour_lanes(const T* in, T* out, const JpegPlan& p, std::int32_t* scratch) {
+PAVISE_LANES void jpeg_colour_lanes(const T* in, T* out, const JpegPlan& p, std::int32_t* scratch) {
   using I = Words<L>;
-  const std::int64_t stride = JpegPlan::padded(p.width);
-  const std::int64_t chroma_stride = JpegPlan::padded(p.chroma_width());
+  const JpegPlanes planes = jpeg_planes<L>(p, scratch);
+  const std::int64_t stride = planes.stride;
+  const std::int64_t chroma_stride = planes.chroma_stride;
   const std::int64_t pixels = p.height * p.width;
-  std::int32_t* luma = scratch;
-  std::int32_t* chroma[2];
-  std::int32_t* full[2];
-  const std::int64_t chroma_size = JpegPlan::padded(p.chroma_height()) * chroma_stride;
-  chroma[0] = luma + JpegPlan::padded(p.height) * stride * L;
-  chroma[1] = chroma[0] + chroma_size * L;
-  full[0] = chroma[1] + chroma_size * L;
-  full[1] = full[0] + pixels * L;
-  std::int32_t* block = full[1] + pixels * L;
-  const std::int64_t full_stride = p.halved ? p.width : chroma_stride;
-  constexpr std::int32_t kHalf = 1 << 15;
-  constexpr std::int32_t kCentre = (128 << 16) + kHalf - 1;
+  std::int32_t* block = planes.full[1] + pixels * L;
   for (std::int64_t i = 0; i < p.height; ++i) {
+    std::int32_t* blue = p.halved ? planes.full[0] + i * p.width * L : planes.chroma[0] + i * chroma_stride * L;
+    std::int32_t* red = p.halved ? planes.full[1] + i * p.width * L : planes.chroma[1] + i * chroma_stride * L;
     for (std::int64_t j = 0; j < p.width; ++j) {
-      const T* at = in + (i * p.width + j) * L;
-      const I r = load_byte<T, L>(at);
-      const I g = load_byte<T, L>(at + pixels * L);
-      const I b = load_byte<T, L>(at + 2 * pixels * L);
-      ((times(r, 19595) + times(g, 38470) + times(b, 7471) + I::broadcast(kHalf)) >> 16)
-          .store(luma + (i * stride + j) * L);
-      const std::int64_t to = (i * full_stride + j) * L;
-      ((times(r, -11059) + times(g, -21709) + times(b, 32768) + I::broadcast(kCentre)) >> 16)
-          .store((p.halved ? full[0] : chroma[0]) + to);
-      ((times(r, 32768) + times(g, -27439) + times(b, -5329) + I::broadcast(kCentre)) >> 16)
-          .store((p.halved ? full[1] : chroma[1]) + to);
+      split_colours<T, L>(in + (i * p.width + j) * L, pixels, planes.luma + (i * stride + j) * L, blue + j * L,
+                          red + j * L);
     }
   }
-  jpeg_plane<L>(luma, p.height, p.width, stride, p.luminance, block);
+  jpeg_plane<L>(planes.luma, p.height, p.width, stride, p.luminance, block);
   for (int c = 0; c < 2; ++c) {
     if (p.halved) {
-      halve_plane<L>(full[c], p, chroma[c], chroma_stride);
+      halve_plane<L>(planes.full[c], p, planes.chroma[c], chroma_stride);
     }
-    jpeg_plane<L>(chroma[c], p.chroma_height(), p.halved ? chroma_stride : p.width, chroma_stride, p.chrominance,
+    jpeg_plane<L>(planes.chroma[c], p.chroma_height(), p.halved ? chroma_stride : p.width, chroma_stride, p.chrominance,
                   block);
   }
-  const I zero = I::broadcast(0);
-  const I top = I::broadcast(255);
-  const I centre = I::broadcast(128);
   for (std::int64_t i = 0; i < p.height; ++i) {
-    std::int32_t* row[2] = {chroma[0] + i * chroma_stride * L, chroma[1] + i * chroma_stride * L};
+    std::int32_t* row[2] = {planes.chroma[0] + i * chroma_stride * L, planes.chroma[1] + i * chroma_stride * L};
     if (p.halved) {
       for (int c = 0; c < 2; ++c) {
-        row[c] = full[c] + i * p.width * L;
-        double_row<L>(chroma[c], p, chroma_stride, i, row[c]);
+        row[c] = planes.full[c] + i * p.width * L;
+        double_row<L>(planes.chroma[c], p, chroma_stride, i, row[c]);
       }
     }
     for (std::int64_t j = 0; j < p.width; ++j) {
-      const I y = I::load(luma + (i * stride + j) * L);
-      const I cb = I::load(row[0] + j * L) - centre;
-      const I cr = I::load(row[1] + j * L) - centre;
-      const I r = y + descale<L>(times(cr, 91881), 16);
-      const I g = y + ((times(cb, -22554) + times(cr, -46802) + I::broadcast(kHalf)) >> 16);
-      const I b = y + descale<L>(times(cb, 116130), 16);
-      T* at = out + (i * p.width + j) * L;
-      store_byte<T, L>(min(max(r, zero), top), at);
-      store_byte<T, L>(min(max(g, zero), top), at + pixels * L);
-      store_byte<T, L>(min(max(b, zero), top), at + 2 * pixels * L);
+      join_colours<T, L>(I::load(planes.luma + (i * stride + j) * L), I::load(row[0] + j * L), I::load(row[1] + j * L),
+                         out + (i * p.width + j) * L, pixels);
     }
   }
 }

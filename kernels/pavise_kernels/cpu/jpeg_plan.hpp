@@ -13,11 +13,11 @@ struct JpegPlan {
   std::int32_t luminance[64];
   std::int32_t chrominance[64];
 
-  std::int64_t chroma_height() const { return halved ? (height + 1) / 2 : height; }
-  std::int64_t chroma_width() const { return halved ? (width + 1) / 2 : width; }
-  static std::int64_t padded(std::int64_t n) { return (n + 7) / 8 * 8; }
+  constexpr std::int64_t chroma_height() const { return halved ? (height + 1) / 2 : height; }
+  constexpr std::int64_t chroma_width() const { return halved ? (width + 1) / 2 : width; }
+  static constexpr std::int64_t padded(std::int64_t n) { return (n + 7) / 8 * 8; }
   /// Integers of scratch for each lane: planes of whole blocks, and one block.
-  std::int64_t scratch() const {
+  constexpr std::int64_t scratch() const {
     const std::int64_t luma = padded(height) * padded(width);
     const std::int64_t chroma = padded(chroma_height()) * padded(chroma_width());
     // Full-size chroma planes before they are halved, whole planes, and one block.

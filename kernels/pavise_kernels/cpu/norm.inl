@@ -223,12 +223,6 @@ T running_value(Tag, T running, double value, double momentum) {
   return static_cast<T>(__builtin_fma(momentum, value - static_cast<double>(running), static_cast<double>(running)));
 }
 
-/// One image's rows, each normalised by itself: a row has `blocks` x `positions` elements; element (b, p) of row r is
-/// scaled by gamma[r*row_parameters + b].
-struct RowNorm {
-  std::int64_t rows, blocks, positions, row_parameters;
-};
-
 template <class T, int L>
 PAVISE_LANES void row_norm_lanes(const RowNorm& n, const T* x, T* y, const T* gamma, const T* beta, T epsilon,
                                  bool relu, T* mean, T* inverse) {

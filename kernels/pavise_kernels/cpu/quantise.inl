@@ -5,7 +5,7 @@
 /// The nearest integer, ties to even, of |x| < 2^22 (float) or 2^51 (double): 1.5 * 2^23 or 2^52 is added and
 /// subtracted. `x` is a product a*b, rounded once with it.
 template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> round_product(Pack<T, L> a, T b) {
+PAVISE_INLINE Pack<T, L> round_product(Pack<T, L> a, T b) {
   const auto magic = Pack<T, L>::broadcast(sizeof(T) == 4 ? static_cast<T>(0x1.8p23) : static_cast<T>(0x1.8p52));
   return fma(a, b, magic) - magic;
 }

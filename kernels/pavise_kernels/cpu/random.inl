@@ -95,10 +95,12 @@ void random_normal(Tag, T* out, std::int64_t n, int lanes, const LaneKeys& keys)
               : random_lanes<T, 1, Distribution::normal>(out, 0, n, keys);
 }
 
+/// out = x + (factor * r + offset) for elements [first, n); `first` is a multiple of 4.
 template <class T, int L, Distribution D>
-inline void add_random_lanes(const T* x, T* out, std::int64_t n, T factor, T offset, const LaneKeys& keys) {
+PAVISE_LANES void add_random_lanes(const T* x, T* out, std::int64_t first, std::int64_t n, T factor, T offset,
+                                   const LaneKeys& keys) {
   using P = Pack<T, L>;
-  for (std::int64_t e = 0; e < n; e += 4) {
+  for (std::int64_t e = first; e < n; e += 4) {
     Pack<float, L> value[4];
     draw_block<L, D>(e, keys, value);
     for (int i = 0; i < 4 && e + i < n; ++i) {
@@ -120,11 +122,11 @@ inline void add_random_lanes(const T* x, T* out, std::int64_t n, T factor, T off
 /// random_normal. x, out: (n)[lanes].
 template <class T>
 void add_uniform(Tag, const T* x, T* out, std::int64_t n, T factor, T offset, int lanes, const LaneKeys& keys) {
-  lanes == 16 ? add_random_lanes<T, 16, Distribution::uniform>(x, out, n, factor, offset, keys)
-              : add_random_lanes<T, 1, Distribution::uniform>(x, out, n, factor, offset, keys);
+  lanes == 16 ? add_random_lanes<T, 16, Distribution::uniform>(x, out, 0, n, factor, offset, keys)
+              : add_random_lanes<T, 1, Distribution::uniform>(x, out, 0, n, factor, offset, keys);
 }
 template <class T>
 void add_normal(Tag, const T* x, T* out, std::int64_t n, T factor, T offset, int lanes, const LaneKeys& keys) {
-  lanes == 16 ? add_random_lanes<T, 16, Distribution::normal>(x, out, n, factor, offset, keys)
-              : add_random_lanes<T, 1, Distribution::normal>(x, out, n, factor, offset, keys);
+  lanes == 16 ? add_random_lanes<T, 16, Distribution::normal>(x, out, 0, n, factor, offset, keys)
+              : add_random_lanes<T, 1, Distribution::normal>(x, out, 0, n, factor, offset, keys);
 }

@@ -1,6 +1,18 @@
 // SPDX-License-Identifier: MIT
 // Linear maps along one axis, and their transposes. Four neighbouring packs are summed together. Oracle: naive sums in double, in tests/filter/resample_test.cpp.
 
+/// One element: the sum over taps of their weights times elements `step` apart.
+template <class T, int L>
+PAVISE_INLINE Pack<T, L> tap_sum(const T* from, std::int64_t step, const std::int64_t* place, const T* weight,
+                                 std::int64_t taps) {
+  using P = Pack<T, L>;
+  P sum = P::broadcast(T{0});
+  for (std::int64_t t = 0; t < taps; ++t) {
+    sum = fma(P::load(from + place[t] * step * L), weight[t], sum);
+  }
+  return sum;
+}
+
 template <class T, int L>
 inline void resample_lanes(const T* in, T* out, const AxisTaps<T>& m) {
   using P = Pack<T, L>;
@@ -45,11 +57,23 @@ inline void resample_lanes(const T* in, T* out, const AxisTaps<T>& m) {
         }
       }
       for (; k < m.inner; ++k) {
-        P sum = P::broadcast(T{0});
-        for (std::int64_t t = 0; t < m.taps; ++t) {
-          sum = fma(P::load(from + (place[t] * m.inner + k) * L), weight[t], sum);
-        }
-        sum.store(to + k * L);
+        tap_sum<T, L>(from + k * L, m.inner, place, weight, m.taps).store(to + k * L);
+      }
+    }
+  }
+}
+
+/// dx += the transposed map of dy, from the first of `count` elements of the inner axis, for one of the outer one.
+template <class T, int L>
+PAVISE_INLINE void resample_adjoint_part(const T* dy, T* dx, const AxisTaps<T>& m, std::int64_t count) {
+  using P = Pack<T, L>;
+  for (std::int64_t i = 0; i < m.out; ++i) {
+    for (std::int64_t t = 0; t < m.taps; ++t) {
+      const T weight = m.weights[i * m.taps + t];
+      const T* from = dy + i * m.inner * L;
+      T* to = dx + m.places[i * m.taps + t] * m.inner * L;
+      for (std::int64_t k = 0; k < count; ++k) {
+        fma(P::load(from + k * L), weight, P::load(to + k * L)).store(to + k * L);
       }
     }
   }
@@ -57,18 +81,8 @@ inline void resample_lanes(const T* in, T* out, const AxisTaps<T>& m) {
 
 template <class T, int L>
 inline void resample_adjoint_lanes(const T* dy, T* dx, const AxisTaps<T>& m) {
-  using P = Pack<T, L>;
   for (std::int64_t o = 0; o < m.outer; ++o) {
-    for (std::int64_t i = 0; i < m.out; ++i) {
-      for (std::int64_t t = 0; t < m.taps; ++t) {
-        const T weight = m.weights[i * m.taps + t];
-        const T* from = dy + (o * m.out + i) * m.inner * L;
-        T* to = dx + (o * m.in + m.places[i * m.taps + t]) * m.inner * L;
-        for (std::int64_t k = 0; k < m.inner; ++k) {
-          fma(P::load(from + k * L), weight, P::load(to + k * L)).store(to + k * L);
-        }
-      }
-    }
+    resample_adjoint_part<T, L>(dy + o * m.out * m.inner * L, dx + o * m.in * m.inner * L, m, m.inner);
   }
 }
 

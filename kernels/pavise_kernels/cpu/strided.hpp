@@ -86,7 +86,7 @@ struct StridedLoop {
     return out;
   }
   /// Offsets of the three arrays at step `i` of the loops (outer loops slowest).
-  void locate(std::int64_t i, std::int64_t (&at)[kArrays]) const {
+  constexpr void locate(std::int64_t i, std::int64_t (&at)[kArrays]) const {
     at[0] = at[1] = at[2] = 0;
     for (int d = rank - 1; d >= 0; --d) {
       const std::int64_t step = i % extent[d];

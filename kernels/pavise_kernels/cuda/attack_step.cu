@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Steps and projections of gradient attacks. Linf is element by element; L2 has norms of each image, which one warp of a
-// block sums in the order of the elements, as the CPU's lane does, while all of them fetch. Oracles: kernels::linf_step, l2_step and the starts, bit for
+// block sums in the order of the elements, as the CPU's lane does, while all of them fetch. Oracles: kernels::linf_step, l1_step, l2_step and the starts, bit for
 // bit.
 #include "pavise_kernels/cuda/elements.cuh"
+#include "pavise_kernels/cuda/fold.cuh"
 
 namespace pavise::kernels::cuda {
 
@@ -24,53 +25,6 @@ struct LinfStep {
     store_quad(v, x, i, count);
   }
 };
-
-constexpr int kBlockWarps = 8;  ///< of a block that takes a group
-constexpr int kTile = 64;       ///< elements that it stages together
-
-/// combine(value(n-1), ... combine(value(0), 0)): a fold in the order of the elements, for each lane. All warps of the
-/// block fetch values, a tile ahead; the first one folds. All of them get the result. value(i) is called once, by the
-/// same thread for the same i in every fold.
-template <class Value, class Combine>
-__device__ __forceinline__ Pack<float, 32> fold(std::int64_t n, float* shared, const Value& value,
-                                                const Combine& combine) {
-  using P = Pack<float, 32>;
-  P result = P::broadcast(0.0f);
-  const std::int64_t tiles = (n + kTile - 1) / kTile;
-  for (std::int64_t tile = 0; tile <= tiles; ++tile) {
-    P next[kTile / kBlockWarps];
-    PAVISE_UNROLL
-    for (int j = 0; j < kTile / kBlockWarps; ++j) {
-      const std::int64_t i = tile * kTile + j * kBlockWarps + warp_id();
-      if (i < n) {
-        next[j] = value(i);
-      }
-    }
-    if (tile > 0 && warp_id() == 0) {
-      const float* ready = shared + (tile - 1) % 2 * kTile * 32;
-      const std::int64_t left = n - (tile - 1) * kTile;
-      for (int i = 0; i < (left < kTile ? static_cast<int>(left) : 0 + kTile); ++i) {
-        result = combine(P::load(ready + i * 32), result);
-      }
-    }
-    float* const to = shared + tile % 2 * kTile * 32;
-    PAVISE_UNROLL
-    for (int j = 0; j < kTile / kBlockWarps; ++j) {
-      const int i = j * kBlockWarps + warp_id();
-      if (tile * kTile + i < n) {
-        next[j].store(to + i * 32);
-      }
-    }
-    __syncthreads();
-  }
-  if (warp_id() == 0) {
-    result.store(shared);
-  }
-  __syncthreads();
-  result = P::load(shared);
-  __syncthreads();
-  return result;
-}
 
 /// A block takes a group of 32 images.
 __global__ void __launch_bounds__(kBlockWarps * 32)
@@ -118,15 +72,35 @@ struct LinfStart {
   }
 };
 
-struct L2Start {
+/// A step in L1: thresholds and projections take sums over the image, one after another.
+struct L1Step {
+  float* x;
+  const float* gradient;
+  const float* center;
+  std::int64_t n;
+  AttackStep s;
+  __device__ void operator()(std::int64_t g, std::int64_t) const {
+    const std::int64_t at = g * n * 32;
+    l1_step_lanes<float, 32>(x + at, gradient != nullptr ? gradient + at : nullptr, center + at, n, s.alpha, s.sparsity,
+                             s.epsilon, s.low, s.high);
+  }
+};
+
+/// Starts in L1 and L2, from draws that are more than an image has elements.
+struct BallStart {
   float* draws;
+  std::int64_t count;  ///< of draws an image
   float* x;
   const float* center;
   std::int64_t n;
   AttackStep s;
   __device__ void operator()(std::int64_t g, std::int64_t) const {
-    float* from = draws + g * (n + 2) * 32;
-    l2_start_lanes<float, 32>(from, center + g * n * 32, n, s.epsilon, s.low, s.high);
+    float* from = draws + g * count * 32;
+    if (s.norm == 1) {
+      l1_start_lanes<float, 32>(from, center + g * n * 32, n, s.epsilon, s.low, s.high);
+    } else {
+      l2_start_lanes<float, 32>(from, center + g * n * 32, n, s.epsilon, s.low, s.high);
+    }
     for (std::int64_t i = 0; i < n; ++i) {
       x[(g * n + i) * 32 + lane_id()] = from[i * 32 + lane_id()];
     }
@@ -151,8 +125,9 @@ void random_start(Stream stream, float* x, const float* center, std::int64_t n, 
     t.random_lanes(stream, Distribution::uniform, x, n, groups, keys);
     each_quad(stream, "linf_start", n * groups * 32, LinfStart{x, center, step});
   } else {
-    t.random_lanes(stream, Distribution::normal, draws, n + 2, groups, keys);
-    each_warp(stream, "l2_start", groups, 1, L2Start{draws, x, center, n, step}, kFewThreads);
+    const std::int64_t count = step.norm == 1 ? n + 1 : n + 2;
+    t.random_lanes(stream, step.norm == 1 ? Distribution::uniform : Distribution::normal, draws, count, groups, keys);
+    each_warp(stream, "ball_start", groups, 1, BallStart{draws, count, x, center, n, step}, kFewThreads);
   }
 }
 
@@ -161,12 +136,15 @@ void random_start(Stream stream, float* x, const float* center, std::int64_t n, 
 void fill_attack_step(Table& t) {
   t.attack_step = [](Stream stream, float* x, const float* gradient, const float* center, std::int64_t n,
                      std::int64_t groups, const AttackStep& step) {
-    require(step.norm == 0 || step.norm == 2, "cuda: attack_step: norm ", step.norm, ", expected 0 (Linf) or 2 (L2)");
+    require(step.norm >= 0 && step.norm <= 2, "cuda: attack_step: norm ", step.norm,
+            ", expected 0 (Linf), 1 (L1) or 2 (L2)");
     if (step.norm == 0) {
       each_quad(stream, "linf_step", n * groups * 32, LinfStep{x, gradient, center, step});
+    } else if (step.norm == 1) {
+      each_warp(stream, "l1_step", groups, 1, L1Step{x, gradient, center, n, step}, kFewThreads);
     } else {
-      launch(stream, "l2_step", l2_step_kernel, dim3(static_cast<unsigned>(groups)), kBlockWarps * 32,
-             sizeof(float) * 2 * kTile * 32, x, gradient, center, n, step);
+      launch(stream, "l2_step", l2_step_kernel, dim3(static_cast<unsigned>(groups)), kBlockWarps * 32, kFoldShared, x,
+             gradient, center, n, step);
     }
   };
   t.random_start = random_start;

@@ -103,15 +103,27 @@ P lane_by_lane(const F&, P);
 #include "pavise_kernels/cpu/random.inl"
 //
 #include "pavise_kernels/cpu/attack_step.inl"
+//
+#include "pavise_kernels/cpu/apgd.inl"
+#include "pavise_kernels/cpu/bilateral.inl"
 #include "pavise_kernels/cpu/broadcast.inl"
 #include "pavise_kernels/cpu/dropout.inl"
 #include "pavise_kernels/cpu/elementwise.inl"
+#include "pavise_kernels/cpu/jpeg.inl"
+#include "pavise_kernels/cpu/lane_state.inl"
 #include "pavise_kernels/cpu/loss.inl"
+#include "pavise_kernels/cpu/median.inl"
+#include "pavise_kernels/cpu/nlm.inl"
 #include "pavise_kernels/cpu/norm.inl"
 #include "pavise_kernels/cpu/optimizer.inl"
 #include "pavise_kernels/cpu/pool.inl"
+#include "pavise_kernels/cpu/quantise.inl"
+#include "pavise_kernels/cpu/resample.inl"
 #include "pavise_kernels/cpu/residual.inl"
+#include "pavise_kernels/cpu/soft_jpeg.inl"
 #include "pavise_kernels/cpu/softmax.inl"
+#include "pavise_kernels/cpu/thermometer.inl"
+#include "pavise_kernels/cpu/total_variation.inl"
 #include "pavise_kernels/cpu/winograd_transform.inl"
 
 #undef PAVISE_INLINE

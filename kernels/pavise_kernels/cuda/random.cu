@@ -1,21 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Random numbers straight into groups: a lane's number is a function of its key and the element, so a thread starts
 // anywhere in its image's sequence. Oracle: kernels::random_uniform, random_normal and dropout, bit for bit.
-#include "pavise_kernels/cuda/elements.cuh"
+#include "pavise_kernels/cuda/draws.cuh"
 
 namespace pavise::kernels::cuda {
 
 namespace {
-
-/// Elements that a warp draws in one go: two blocks of Philox.
-constexpr std::int64_t kDraws = 8;
-
-/// The keys of group g.
-__device__ __forceinline__ LaneKeys keys_of(LaneKeys keys, std::int64_t g) {
-  keys.image += g * 32;
-  keys.restart += g * 32;
-  return keys;
-}
 
 template <Distribution D>
 struct Draw {
@@ -23,8 +13,7 @@ struct Draw {
   std::int64_t n;
   LaneKeys keys;
   __device__ void operator()(std::int64_t g, std::int64_t part) const {
-    const std::int64_t first = part * kDraws;
-    random_lanes<float, 32, D>(out + g * n * 32, first, n < first + kDraws ? n : first + kDraws, keys_of(keys, g));
+    random_lanes<float, 32, D>(out + g * n * 32, part * kDraws, end_of_draws(part, n), keys_of(keys, g));
   }
 };
 
@@ -38,7 +27,7 @@ struct AddNoise {
   LaneKeys keys;
   __device__ void operator()(std::int64_t g, std::int64_t part) const {
     const std::int64_t first = part * kDraws;
-    const std::int64_t last = n < first + kDraws ? n : first + kDraws;
+    const std::int64_t last = end_of_draws(part, n);
     float* to = out + g * n * 32;
     random_lanes<float, 32, Distribution::normal>(to, first, last, keys_of(keys, g));
     for (std::int64_t i = first; i < last; ++i) {
@@ -58,10 +47,9 @@ struct DropoutValues {
   bool accumulate;
   const float* mask;
   __device__ void operator()(std::int64_t g, std::int64_t part) const {
-    const std::int64_t first = part * kDraws;
     const std::int64_t at = g * n * 32;
-    dropout_lanes<float, 32>(x + at, y + at, first, n < first + kDraws ? n : first + kDraws, threshold, scale,
-                             keys_of(keys, g), accumulate, mask != nullptr ? mask + at : nullptr);
+    dropout_lanes<float, 32>(x + at, y + at, part * kDraws, end_of_draws(part, n), threshold, scale, keys_of(keys, g),
+                             accumulate, mask != nullptr ? mask + at : nullptr);
   }
 };
 
@@ -70,21 +58,19 @@ struct DropoutValues {
 void fill_random(Table& t) {
   t.random_lanes = [](Stream stream, Distribution d, float* out, std::int64_t n, std::int64_t groups,
                       const LaneKeys& keys) {
-    const std::int64_t parts = (n + kDraws - 1) / kDraws;
     if (d == Distribution::uniform) {
-      each_warp(stream, "random_uniform", groups, parts, Draw<Distribution::uniform>{out, n, keys});
+      each_warp(stream, "random_uniform", groups, parts_of(n), Draw<Distribution::uniform>{out, n, keys});
     } else {
-      each_warp(stream, "random_normal", groups, parts, Draw<Distribution::normal>{out, n, keys});
+      each_warp(stream, "random_normal", groups, parts_of(n), Draw<Distribution::normal>{out, n, keys});
     }
   };
   t.add_noise = [](Stream stream, const float* x, std::int64_t x_step, float sigma, float* out, std::int64_t n,
                    std::int64_t groups, const LaneKeys& keys) {
-    each_warp(stream, "add_noise", groups, (n + kDraws - 1) / kDraws, AddNoise{x, x_step, sigma, out, n, keys});
+    each_warp(stream, "add_noise", groups, parts_of(n), AddNoise{x, x_step, sigma, out, n, keys});
   };
   t.dropout = [](Stream stream, const float* x, float* y, std::int64_t n, std::int64_t groups, std::int32_t threshold,
                  float scale, const LaneKeys& keys, bool accumulate, const float* mask) {
-    each_warp(stream, "dropout", groups, (n + kDraws - 1) / kDraws,
-              DropoutValues{x, y, n, threshold, scale, keys, accumulate, mask});
+    each_warp(stream, "dropout", groups, parts_of(n), DropoutValues{x, y, n, threshold, scale, keys, accumulate, mask});
   };
 }
 

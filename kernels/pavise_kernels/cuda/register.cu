@@ -16,6 +16,7 @@ const Table* filled_table() {
   fill_optimizer(t);
   fill_loss(t);
   fill_count(t);
+  fill_apgd(t);
   fill_attack_step(t);
   fill_random(t);
   fill_grid_noise(t);
@@ -24,7 +25,15 @@ const Table* filled_table() {
   fill_pool(t);
   fill_norm(t);
   fill_batch_norm(t);
+  fill_row_norm(t);
   fill_winograd(t);
+  fill_filter_elements(t);
+  fill_windows(t);
+  fill_jpeg(t);
+  fill_nlm(t);
+  fill_resample(t);
+  fill_lane_gather(t);
+  fill_total_variation(t);
   fill_measure(t);
   return &t;
 }

@@ -96,6 +96,7 @@ void fill_weight_gradient(Table&);
 void fill_optimizer(Table&);
 void fill_loss(Table&);
 void fill_count(Table&);
+void fill_apgd(Table&);
 void fill_attack_step(Table&);
 void fill_random(Table&);
 void fill_grid_noise(Table&);
@@ -104,7 +105,15 @@ void fill_elementwise(Table&);
 void fill_pool(Table&);
 void fill_norm(Table&);
 void fill_batch_norm(Table&);
+void fill_row_norm(Table&);
 void fill_winograd(Table&);
+void fill_filter_elements(Table&);
+void fill_windows(Table&);
+void fill_jpeg(Table&);
+void fill_nlm(Table&);
+void fill_resample(Table&);
+void fill_lane_gather(Table&);
+void fill_total_variation(Table&);
 void fill_measure(Table&);
 
 }  // namespace pavise::kernels::cuda

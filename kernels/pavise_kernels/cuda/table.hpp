@@ -13,10 +13,17 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "pavise_kernels/cpu/apgd_schedule.hpp"
+#include "pavise_kernels/cpu/axis_taps.hpp"
 #include "pavise_kernels/cpu/gather_plan.hpp"
 #include "pavise_kernels/cpu/grid_noise.hpp"
+#include "pavise_kernels/cpu/jpeg_plan.hpp"
+#include "pavise_kernels/cpu/lane_gather.hpp"
 #include "pavise_kernels/cpu/lane_keys.hpp"
+#include "pavise_kernels/cpu/nlm_plan.hpp"
+#include "pavise_kernels/cpu/row_norm.hpp"
 #include "pavise_kernels/cpu/strided.hpp"
+#include "pavise_kernels/cpu/window.hpp"
 #include "pavise_kernels/cpu/winograd_plan.hpp"
 
 namespace pavise::kernels::cuda {
@@ -40,10 +47,31 @@ struct DeviceInfo {
   unsigned char id[16];  ///< of this one and no other, on any machine
 };
 
-/// A step of a gradient attack, as kernels::linf_step and l2_step.
+/// A step of a gradient attack, as kernels::linf_step, l1_step and l2_step.
 struct AttackStep {
-  int norm;  ///< 0 is Linf, 2 is L2
+  int norm;  ///< 0 is Linf, 1 is L1, 2 is L2
   float alpha, epsilon, low, high;
+  float sparsity = 0;  ///< L1: the share of the coordinates that move
+};
+
+/// Where the attempts of Auto-PGD stand, one in each lane: [group][32] on the device.
+struct ApgdLanes {
+  ApgdState* state;
+  std::int32_t* active;  ///< whether the attempt goes on
+  std::int32_t* passes;  ///< that it has taken
+  std::int32_t* improved;
+  std::int32_t* restart;
+  std::int32_t* take_best;  ///< it ends with its best point
+  float* eta;
+  float* weight;
+};
+
+/// What Auto-PGD's verdicts go by.
+struct ApgdRule {
+  std::int64_t steps;
+  double rho;
+  float sign;     ///< of the loss: larger is better
+  bool targeted;  ///< a success has its label's class, or any other
 };
 
 /// The state of Adam's step, as kernels::adam_update.
@@ -69,6 +97,19 @@ struct SliceSum {
   const float* before;  ///< null, or the sums over the images before these, which the slices follow
   float* out;
   bool add;  ///< out += the sum, or out = the sum
+};
+
+/// out_c = sum_d matrix[3 c + d] in_d + offset[c], over three channels.
+struct ChannelMix {
+  float matrix[9];
+  float offset[3];
+};
+
+/// Settings of total-variation minimisation, as kernels::total_variation.
+struct TotalVariationStep {
+  std::int64_t channels, height, width;
+  float weight;
+  std::int64_t steps;
 };
 
 /// Devices that share a batch take whole blocks of so many images, and go on with the sums of the one before: any number
@@ -178,6 +219,22 @@ struct Table {
   void (*dropout)(Stream, const float* x, float* y, std::int64_t n, std::int64_t groups, std::int32_t threshold,
                   float scale, const LaneKeys&, bool accumulate, const float* mask);
 
+  // --- group and layer normalisation: every image by itself; gamma and beta may be null
+
+  /// As kernels::row_norm; mean, inverse: [group][rows][32].
+  void (*row_norm)(Stream, const RowNorm&, const float* x, float* y, const float* gamma, const float* beta,
+                   float epsilon, bool relu, float* mean, float* inverse, std::int64_t groups);
+  /// As kernels::row_norm_backward.
+  void (*row_norm_backward)(Stream, const RowNorm&, const float* x, const float* dy, const float* gamma,
+                            const float* mean, const float* inverse, float* dx, bool accumulate, const float* mask,
+                            std::int64_t groups);
+  /// The slices' sums of the derivative by `parameters` of gamma, or of beta, over the first `images`; returns how many
+  /// slices. And the elements that they take.
+  std::int64_t (*row_norm_parameters)(Stream, const RowNorm&, bool gamma, const float* x, const float* dy,
+                                      const float* mean, const float* inverse, float* partial, std::int64_t parameters,
+                                      std::int64_t images, std::int64_t groups);
+  std::int64_t (*row_norm_parameters_scratch)(const RowNorm&, std::int64_t parameters, std::int64_t groups);
+
   // --- updates
 
   void (*sgd_update)(Stream, float* value, const float* gradient, float* velocity, std::int64_t n, const SgdStep&);
@@ -216,15 +273,26 @@ struct Table {
 
   // --- attacks
 
-  /// x <- projection of x + step, as kernels::linf_step and l2_step; gradient may be null.
+  /// x <- projection of x + step, as kernels::linf_step, l1_step and l2_step; gradient may be null.
   void (*attack_step)(Stream, float* x, const float* gradient, const float* center, std::int64_t n, std::int64_t groups,
                       const AttackStep&);
-  /// x <- a random point of the ball. x: [group][n][32]; draws: room for [group][n + 2][32] in L2, else null. The keys'
-  /// image and restart are [group][32].
+  /// x <- a random point of the ball. x: [group][n][32]; draws: room for [group][n + 2][32] in L2, [group][n + 1][32] in
+  /// L1, else null. The keys' image and restart are [group][32].
   void (*random_start)(Stream, float* x, const float* center, std::int64_t n, std::int64_t groups, const AttackStep&,
                        const LaneKeys&, float* draws);
   void (*distance)(Stream, const float* x, const float* center, std::int64_t n, int norm, float* out,
                    std::int64_t groups);
+
+  /// Attempts of Auto-PGD begin in `count` lanes (numbers of them, on the device).
+  void (*apgd_begin)(Stream, const ApgdLanes&, const std::int32_t* lanes, std::int64_t count, const ApgdState&);
+  /// Takes the loss at x of every attempt that goes on: it succeeds and ends, or goes by kernels::apgd_judge.
+  void (*apgd_judge)(Stream, const ApgdLanes&, const ApgdRule&, const float* loss, const float* logits,
+                     std::int64_t classes, const std::int32_t* classes_now, const std::int32_t* labels,
+                     std::int64_t groups);
+  /// What follows from the verdicts: the best point is kept or gone back to, and kernels::apgd_step is made. Elements of
+  /// the gradient that are not finite count as 0. An attempt that is over has its image in x.
+  void (*apgd_step)(Stream, const ApgdLanes&, float* x, float* previous, float* gradient, const float* center,
+                    float* best, float* best_gradient, std::int64_t n, std::int64_t groups, const AttackStep&);
 
   // --- random numbers
 
@@ -246,6 +314,12 @@ struct Table {
   /// the last of `images` repeat it. One lane is row-major order, sixteen are the CPU's groups. Of four-byte elements.
   void (*change_lanes)(Stream, const void* from, int from_lanes, void* to, int to_lanes, std::int64_t n,
                        std::int64_t images);
+
+  /// Rows of n elements, one behind another, to and from the lanes whose numbers `lanes` has (on the device).
+  void (*rows_to_lanes)(Stream, const float* rows, const std::int32_t* lanes, std::int64_t count, float* to,
+                        std::int64_t n);
+  void (*lanes_to_rows)(Stream, const float* from, const std::int32_t* lanes, std::int64_t count, float* rows,
+                        std::int64_t n);
 
   // --- element by element: n numbers wherever they are
 
@@ -281,6 +355,64 @@ struct Table {
   void (*winograd_input)(Stream, const WinogradShape&, const float* in, float* v, std::int64_t groups);
   void (*winograd_output)(Stream, const WinogradShape&, const float* m, float* out, const Epilogue<float>&,
                           std::int64_t groups);
+
+  // --- filters of images (channels,height,width). What plans, windows and maps point to is on the device. `groups` last;
+  // --- x, y, dy, dx are [group][...][32]. Backward functions without `accumulate` add to dx.
+
+  /// y = round(x * steps) / steps, ties to even, as kernels::quantise.
+  void (*quantise)(Stream, const float* x, float* y, std::int64_t n, float steps);
+  /// The upper median of each window, channel by channel, as kernels::median_filter. scratch: median_scratch elements.
+  std::int64_t (*median_scratch)(const Windows&);
+  void (*median)(Stream, const Windows&, std::int64_t channels, const float* x, float* y, float* scratch,
+                 std::int64_t groups);
+  /// As kernels::median_backward. shares: scratch, as many elements as dy.
+  void (*median_backward)(Stream, const Windows&, std::int64_t channels, const float* x, const float* y,
+                          const float* dy, float* dx, float* shares, std::int64_t groups);
+  /// As kernels::bilateral_forward and bilateral_backward, of 1 or 3 channels; space: rows x columns weights. shares:
+  /// scratch, as many elements as dy.
+  void (*bilateral)(Stream, const Windows&, const float* space, std::int64_t channels, float slope, const float* x,
+                    float* y, std::int64_t groups);
+  void (*bilateral_backward)(Stream, const Windows&, const float* space, std::int64_t channels, float slope,
+                             const float* x, const float* y, const float* dy, float* dx, float* shares,
+                             std::int64_t groups);
+  /// As kernels::jpeg_round_trip. scratch: plan.scratch() * 32 integers for each group.
+  void (*jpeg)(Stream, const JpegPlan&, const float* x, float* y, std::int32_t* scratch, std::int64_t groups);
+  /// The pieces of the differentiable JPEG, as kernels::mix_channels and soft_round; `add`: to what is there, without the
+  /// offset. table: 64 numbers on the device; dy: null, or out += the derivative times dy.
+  void (*mix_channels)(Stream, const float* x, float* y, std::int64_t pixels, const ChannelMix&, bool add,
+                       std::int64_t groups);
+  void (*soft_round)(Stream, const float* x, const float* dy, float* out, std::int64_t height, std::int64_t width,
+                     const float* table, std::int64_t groups);
+  /// As kernels::non_local_means, and the colours that it compares in.
+  void (*non_local_means)(Stream, const NlmPlan&, std::int64_t x_step, const float* x, std::int64_t y_step, float* y,
+                          std::int64_t groups);
+  void (*lab_from_rgb)(Stream, const float* x, float* y, std::int64_t pixels, std::int64_t groups);
+  void (*rgb_from_lab)(Stream, const float* x, float* y, std::int64_t pixels, std::int64_t groups);
+  /// As kernels::thermometer_forward and thermometer_backward.
+  void (*thermometer)(Stream, const float* x, float* y, std::int64_t channels, std::int64_t pixels, std::int64_t levels,
+                      std::int64_t groups);
+  void (*thermometer_backward)(Stream, const float* x, const float* dy, float* dx, std::int64_t channels,
+                               std::int64_t pixels, std::int64_t levels, bool accumulate, std::int64_t groups);
+  /// A linear map along an axis and its transpose, as kernels::resample_axis and resample_axis_adjoint.
+  void (*resample)(Stream, const AxisTaps<float>&, const float* x, float* y, std::int64_t groups);
+  void (*resample_adjoint)(Stream, const AxisTaps<float>&, const float* dy, float* dx, std::int64_t groups);
+  /// As kernels::gather_lanes and gather_lanes_adjoint; places: [group][out_height + out_width][32].
+  void (*gather_pixels)(Stream, const LaneGather&, const float* x, float* y, std::int64_t groups);
+  void (*gather_pixels_adjoint)(Stream, const LaneGather&, const float* dy, float* dx, std::int64_t groups);
+  /// y = x + (scale u + shift), u the uniform numbers of random_lanes; rounded as kernels::add_uniform, and for
+  /// add_normal as kernels::add_normal.
+  void (*add_uniform)(Stream, const float* x, float* y, std::int64_t n, float scale, float shift, std::int64_t groups,
+                      const LaneKeys&);
+  void (*add_normal)(Stream, const float* x, float* y, std::int64_t n, float scale, float shift, std::int64_t groups,
+                     const LaneKeys&);
+  /// x = 1 where it is more than `rate`, else 0.
+  void (*keep_above)(Stream, float* x, std::int64_t n, float rate);
+  /// As kernels::total_variation. scratch: 4 times as many elements as x.
+  void (*total_variation)(Stream, const TotalVariationStep&, const float* x, const float* kept, float* y,
+                          float* scratch, std::int64_t groups);
+  /// y (+)= x over the loops (array 0: y, array 1: x), of arrays of `y_step` and `x_step` elements an image.
+  void (*strided_copy)(Stream, const StridedLoop&, const float* x, std::int64_t x_step, float* y, std::int64_t y_step,
+                       bool add, std::int64_t groups);
 
   // --- measurements: the device's own ceilings
 

@@ -32,14 +32,14 @@ inline void check_bilateral(const BilateralOptions& o) {
           " of distances, expected more than 0");
 }
 
-/// The windows' tables and weights in the tape's arena, for as long as the pass.
+/// The windows' places, and the weights of the neighbours' distances.
 template <class T>
 struct BilateralTables {
-  kernels::Windows windows;
-  const T* space;
+  std::vector<std::int64_t> y, x;
+  std::vector<T> space;
 };
 template <class T>
-BilateralTables<T> bilateral_tables(Tape<T>& tape, const Shape& s, const BilateralOptions& o) {
+BilateralTables<T> bilateral_tables(const Shape& s, const BilateralOptions& o) {
   const std::int64_t radius = o.diameter / 2;
   std::vector<T> space;
   for (std::int64_t r = -radius; r <= radius; ++r) {
@@ -50,10 +50,8 @@ BilateralTables<T> bilateral_tables(Tape<T>& tape, const Shape& s, const Bilater
                           : T{0});
     }
   }
-  return {{s[1], s[2], o.diameter, o.diameter,
-           pavise::detail::keep(tape, border_places(s[1], radius, radius, Border::reflect_101)),
-           pavise::detail::keep(tape, border_places(s[2], radius, radius, Border::reflect_101))},
-          pavise::detail::keep(tape, space)};
+  return {border_places(s[1], radius, radius, Border::reflect_101),
+          border_places(s[2], radius, radius, Border::reflect_101), std::move(space)};
 }
 
 }  // namespace detail
@@ -70,20 +68,31 @@ Var<T> bilateral(Var<T> x, const BilateralOptions& options = {}) {
                       "bilateral: the input is (1,H,W) or (3,H,W), got ", s);
   Tape<T>& tape = x.tape();
   Var<T> y = tape.result("bilateral", s, {x});
-  const auto tables = detail::bilateral_tables(tape, s, options);
+  const auto tables = detail::bilateral_tables<T>(s, options);
   const T slope = static_cast<T>(-0.5 / (options.sigma_color * options.sigma_color));
+  trace_function(y, {x}, [&] {
+    return traced::Bilateral{{s[1], s[2], options.diameter, options.diameter, tables.y, tables.x},
+                             {tables.space.begin(), tables.space.end()},
+                             slope};
+  });
+  const kernels::Windows windows{s[1],
+                                 s[2],
+                                 options.diameter,
+                                 options.diameter,
+                                 pavise::detail::keep(tape, tables.y),
+                                 pavise::detail::keep(tape, tables.x)};
+  const T* space = pavise::detail::keep(tape, tables.space);
   tape.each_group([&](std::int64_t g) {
     kernels::run([&](auto isa) {
-      bilateral_forward<T>(isa, std::as_const(x).data(g), y.data(g), tables.windows, tables.space, s[0], slope,
-                           tape.lanes());
+      bilateral_forward<T>(isa, std::as_const(x).data(g), y.data(g), windows, space, s[0], slope, tape.lanes());
     });
   });
   tape.on_backward(y, [=](Tape<T>& t) {
     T* dx = t.add_target(x);
     t.each_group([&](std::int64_t g) {
       kernels::run([&](auto isa) {
-        bilateral_backward<T>(isa, std::as_const(x).data(g), t.gradient(y, g), dx + g * x.size() * t.lanes(),
-                              tables.windows, tables.space, s[0], slope, t.lanes());
+        bilateral_backward<T>(isa, std::as_const(x).data(g), t.gradient(y, g), dx + g * x.size() * t.lanes(), windows,
+                              space, s[0], slope, t.lanes());
       });
     });
   });

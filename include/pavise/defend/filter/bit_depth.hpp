@@ -18,9 +18,11 @@ Var<T> bit_depth(Var<T> x, std::int64_t bits) {
   require(bits >= 1 && bits <= 16, "bit-depth: ", bits, " bits, expected 1 to 16");
   const T steps = static_cast<T>((std::int64_t{1} << bits) - 1);
   const std::int64_t n = x.size() * x.tape().lanes();
-  return straight_through("bit_depth", x, [&](std::int64_t, const T* in, T* out) {
+  const Var<T> y = straight_through("bit_depth", x, [&](std::int64_t, const T* in, T* out) {
     kernels::run_light([&](auto isa) { quantise<T>(isa, in, out, n, steps); });
   });
+  trace_function(y, {x}, [&] { return traced::Quantise{static_cast<double>(steps)}; });
+  return y;
 }
 
 /// See bit_depth.

@@ -25,6 +25,7 @@ Var<T> jpeg(Var<T> x, const JpegOptions& options = {}) {
   Tape<T>& tape = x.tape();
   const int lanes = tape.lanes();
   Var<T> y = tape.input(s);
+  trace_function(y, {x}, [&] { return traced::Jpeg{plan}; });
   tape.each_group([&](std::int64_t g) {
     thread_local AlignedVector<std::int32_t> scratch;
     scratch.resize(static_cast<std::size_t>(plan.scratch() * lanes));

@@ -36,13 +36,11 @@ Var<T> median(Var<T> x, std::int64_t rows, std::int64_t columns) {
   require<ShapeError>(s.rank() == 3 && !x.shared(), "median: the input is (C,H,W), got ", s);
   Tape<T>& tape = x.tape();
   Var<T> y = tape.result("median", s, {x});
+  const auto row_places = border_places(s[1], rows / 2, rows - 1 - rows / 2, Border::reflect);
+  const auto column_places = border_places(s[2], columns / 2, columns - 1 - columns / 2, Border::reflect);
+  trace_function(y, {x}, [&] { return traced::Median{{s[1], s[2], rows, columns, row_places, column_places}}; });
   const kernels::Windows windows{
-      s[1],
-      s[2],
-      rows,
-      columns,
-      pavise::detail::keep(tape, border_places(s[1], rows / 2, rows - 1 - rows / 2, Border::reflect)),
-      pavise::detail::keep(tape, border_places(s[2], columns / 2, columns - 1 - columns / 2, Border::reflect))};
+      s[1], s[2], rows, columns, pavise::detail::keep(tape, row_places), pavise::detail::keep(tape, column_places)};
   const std::int64_t plane = s[1] * s[2] * tape.lanes();
   tape.each_group([&](std::int64_t g) {
     thread_local AlignedVector<T> window;

@@ -60,7 +60,7 @@ Var<T> non_local_means(Var<T> x, const NlmOptions& options = {}) {
   };
   const int lanes = x.tape().lanes();
   const std::int64_t pixels = s[1] * s[2];
-  return straight_through("nlm", x, [&](std::int64_t, const T* in, T* out) {
+  const Var<T> y = straight_through("nlm", x, [&](std::int64_t, const T* in, T* out) {
     thread_local AlignedVector<T> scratch;
     const std::int64_t most = plan(s[0]).scratch();
     scratch.resize(static_cast<std::size_t>((most + 2 * x.size()) * lanes));
@@ -77,6 +77,10 @@ Var<T> non_local_means(Var<T> x, const NlmOptions& options = {}) {
       rgb_from_lab<T>(isa, mean, out, pixels, lanes);
     });
   });
+  trace_function(y, {x}, [&] {
+    return traced::NonLocalMeans{s[0], {plan(s[0] == 3 ? 1 : s[0]), plan(2)}, rows, columns};
+  });
+  return y;
 }
 
 /// See non_local_means.

@@ -40,6 +40,31 @@ inline ResizeDraw draw_resize(const RandomKey& key, std::int64_t smallest, std::
   return d;
 }
 
+/// For every slot (group * lanes + lane) of a pass the row and the column that each row and column of the result shows,
+/// or -1: [group][out rows + out columns][lanes].
+inline void draw_places(const traced::ResizePad& what, const PassKey& key, std::int64_t slots, int lanes,
+                        std::int32_t* places) {
+  const std::int64_t oh = what.out[1];
+  const std::int64_t ow = what.out[2];
+  for (std::int64_t slot = 0; slot < slots; ++slot) {
+    const auto d = draw_resize({.seed = key.seed,
+                                .purpose = Purpose::defense,
+                                .image = key.images != nullptr ? key.images[slot] : static_cast<std::uint32_t>(slot),
+                                .restart = what.layer,
+                                .iteration = key.iteration},
+                               what.smallest, oh, ow);
+    std::int32_t* at = places + slot / lanes * lanes * (oh + ow) + slot % lanes;
+    for (std::int64_t i = 0; i < oh; ++i) {
+      const std::int64_t r = i - d.top;
+      at[i * lanes] = r >= 0 && r < d.height ? static_cast<std::int32_t>(r * what.in[1] / d.height) : -1;
+    }
+    for (std::int64_t j = 0; j < ow; ++j) {
+      const std::int64_t c = j - d.left;
+      at[(oh + j) * lanes] = c >= 0 && c < d.width ? static_cast<std::int32_t>(c * what.in[2] / d.width) : -1;
+    }
+  }
+}
+
 }  // namespace detail
 
 /// Random resizing and padding (Xie et al. 2018, "Mitigating adversarial effects through randomization"): the image is
@@ -58,28 +83,11 @@ Var<T> resize_pad(Var<T> x, std::int64_t smallest, std::int64_t out, std::uint32
   Tape<T>& tape = x.tape();
   const int lanes = tape.lanes();
   Var<T> y = tape.result("resize_pad", Shape{s[0], oh, ow}, {x});
-  // For every lane the row and the column that each row and column of the result shows, or -1.
+  const traced::ResizePad what{s, y.shape(), smallest, layer};
+  trace_function(y, {x}, [&] { return what; });
   const std::int64_t span = oh + ow;
   auto* places = tape.arena().template allocate<std::int32_t>(static_cast<std::size_t>(tape.groups() * lanes * span));
-  for (std::int64_t slot = 0; slot < tape.groups() * lanes; ++slot) {
-    const std::uint32_t image =
-        tape.key().images != nullptr ? tape.key().images[slot] : static_cast<std::uint32_t>(slot);
-    const auto d = detail::draw_resize({.seed = tape.key().seed,
-                                        .purpose = Purpose::defense,
-                                        .image = image,
-                                        .restart = layer,
-                                        .iteration = tape.key().iteration},
-                                       smallest, oh, ow);
-    std::int32_t* at = places + slot / lanes * lanes * span + slot % lanes;
-    for (std::int64_t i = 0; i < oh; ++i) {
-      const std::int64_t r = i - d.top;
-      at[i * lanes] = r >= 0 && r < d.height ? static_cast<std::int32_t>(r * s[1] / d.height) : -1;
-    }
-    for (std::int64_t j = 0; j < ow; ++j) {
-      const std::int64_t c = j - d.left;
-      at[(oh + j) * lanes] = c >= 0 && c < d.width ? static_cast<std::int32_t>(c * s[2] / d.width) : -1;
-    }
-  }
+  detail::draw_places(what, tape.key(), tape.groups() * lanes, lanes, places);
   const kernels::LaneGather gather{s[0], s[1], s[2], oh, ow, nullptr};
   const auto of = [=](std::int64_t g) {
     kernels::LaneGather one = gather;

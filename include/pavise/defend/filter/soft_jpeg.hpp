@@ -119,6 +119,7 @@ template <class T>
 Var<T> mix_channels(Var<T> x, const std::array<double, 9>& m, const std::array<double, 3>& offset) {
   Tape<T>& tape = x.tape();
   Var<T> y = tape.result("mix_channels", x.shape(), {x});
+  trace_function(y, {x}, [&] { return traced::MixChannels{m, offset}; });
   const std::int64_t n = x.size() / 3 * tape.lanes();
   struct Matrix {
     T forward[9], transposed[9], offset[3], none[3];
@@ -148,6 +149,11 @@ Var<T> soft_round(Var<T> x, const std::int32_t (&table)[64]) {
   Tape<T>& tape = x.tape();
   const Shape s = x.shape();
   Var<T> y = tape.result("soft_round", s, {x});
+  trace_function(y, {x}, [&] {
+    traced::SoftRound what{s[1], s[2], {}};
+    std::copy_n(table, 64, what.table.begin());
+    return what;
+  });
   T* q = tape.arena().template allocate<T>(64);
   std::copy_n(table, 64, q);
   tape.each_group([&](std::int64_t g) {

@@ -31,6 +31,7 @@ Var<T> thermometer(Var<T> x, std::int64_t levels) {
   Tape<T>& tape = x.tape();
   Var<T> y = tape.result("thermometer", Shape{s[0] * levels, s[1], s[2]}, {x});
   const std::int64_t pixels = s[1] * s[2];
+  trace_function(y, {x}, [&] { return traced::Thermometer{s[0], pixels, levels}; });
   tape.each_group([&](std::int64_t g) {
     kernels::run_light([&](auto isa) {
       thermometer_forward<T>(isa, std::as_const(x).data(g), y.data(g), s[0], pixels, levels, tape.lanes());

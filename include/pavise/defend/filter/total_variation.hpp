@@ -53,6 +53,7 @@ Var<T> total_variation(Var<T> x, const TotalVariationOptions& options, std::uint
     });
   });
   Var<T> y = tape.result("total_variation", s, {x});
+  trace_function(y, {x}, [&] { return traced::TotalVariation{s, options.weight, options.drop, options.steps, layer}; });
   tape.each_group([&](std::int64_t g) {
     thread_local AlignedVector<T> scratch;
     scratch.resize(static_cast<std::size_t>(3 * n));

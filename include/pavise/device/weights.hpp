@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+// A model's parameters on a GPU.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+
+#include "pavise/device/memory.hpp"
+#include "pavise/nn/model.hpp"
+
+namespace pavise::device {
+
+class Weights {
+ public:
+  Weights(const Stream& stream, const nn::Model& model)
+      : stream_(stream), model_(model), all_(stream, static_cast<std::int64_t>(model.parameters().state().size())) {}
+
+  /// Whether they are the model's as they are now.
+  bool current() const { return version_ == current_version(); }
+  bool uploaded() const { return version_ != 0; }
+  void set_current() { version_ = current_version(); }
+
+  /// Queues the copy of the model's store.
+  void upload() const {
+    const auto state = model_.parameters().state();
+    all_.upload(state.data(), static_cast<std::int64_t>(state.size()));
+  }
+  /// A parameter on the device, after upload; one of another store (weights with a normalisation folded in) is copied.
+  const float* put(const Parameter<float>& p) {
+    if (!is_of_another_store(p)) {
+      return all_.get() + offset_of(p);
+    }
+    auto& copy = others_[&p];
+    if (copy.get() == nullptr) {
+      copy = Array<float>(stream_, p.size());
+    }
+    copy.upload(p.value().data(), p.size());
+    return copy.get();
+  }
+  /// The same once it is there; null for null.
+  const float* value_of(const Parameter<float>* p) const {
+    if (p == nullptr) {
+      return nullptr;
+    }
+    return is_of_another_store(*p) ? others_.at(p).get() : all_.get() + offset_of(*p);
+  }
+
+  bool is_of_another_store(const Parameter<float>& p) const { return offset_of(p) < 0; }
+  /// Elements from the store's first to a parameter's; negative: it is of another store.
+  std::int64_t offset_of(const Parameter<float>& p) const {
+    const auto state = model_.parameters().state();
+    const float* at = p.value().data();
+    const bool inside = std::less_equal<>{}(state.data(), at) && std::less<>{}(at, state.data() + state.size());
+    return inside ? at - state.data() : -1;
+  }
+
+ private:
+  std::uint64_t current_version() const { return model_.parameters().parameters().front().version(); }
+
+  const Stream& stream_;
+  const nn::Model& model_;
+  Array<float> all_;
+  std::map<const Parameter<float>*, Array<float>> others_;
+  std::uint64_t version_ = 0;
+};
+
+}  // namespace pavise::device
