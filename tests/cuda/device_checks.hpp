@@ -302,11 +302,13 @@ inline void check_refusals(Report& report, const Table&) {
     const pavise::certify::Sampler sampler({pavise::certify::NoiseKind::gaussian_unsound, 0.5});
     pavise::device::Samples(mlp, sampler, device, 32, 0);
   });
-  refused("ibp", [&] {
+  refused("crown-ibp", [&] {
     Model model = pavise::nn::mlp({.input = Shape{1, 1, 2}});
     pavise::defend::TrainOptions options{.epochs = 1};
     options.accelerate = pavise::device::training(device);
-    pavise::defend::Trainer(std::make_shared<pavise::defend::Ibp>(pavise::attack::linf(0.1)), options)
+    pavise::defend::Trainer(
+        std::make_shared<pavise::defend::Ibp>(pavise::attack::linf(0.1), pavise::defend::IbpOptions{.crown = true}),
+        options)
         .fit(model, {"two", Shape{1, 1, 2}, {1, 2, 3, 4}, {0, 1}, {"a", "b"}});
   });
   refused("room for 32", [&] {

@@ -73,6 +73,7 @@ const Check kChecks[] = {
     {"filtered_models", true, cuda_checks::check_filtered_models},
     {"filtered_attacks", true, cuda_checks::check_filtered_attacks},
     {"filtered_training", true, cuda_checks::check_filtered_training},
+    {"bounds_training", true, cuda_checks::check_bounds_training},
     {"peers", true, [](Report& r, const Table&) { cuda_checks::check_peers(r, cuda_checks::through_hosts); }},
     {"small_certificates", true, cuda_checks::check_small_certificates},
     {"refusals", true, cuda_checks::check_refusals},

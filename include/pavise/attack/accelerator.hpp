@@ -49,6 +49,14 @@ struct Seed {
   std::uint32_t iteration = 0;  ///< the training step, where an attack is part of training
 };
 
+/// A function by a model's parameters other than the model itself, such as the bounds of its values. It is made on the
+/// tape that it is given.
+struct Part {
+  std::string name;
+  Shape input;  ///< of one image
+  std::function<Var<float>(Var<float> x)> function;
+};
+
 class Classifier;
 
 class Accelerator {
@@ -85,6 +93,9 @@ class Accelerator {
   /// accelerator draws by. Its derivative adds to the gradients of the model's parameters, those of all processes, as
   /// `accumulate`. May be called several times in a pass.
   virtual Var<float> apply(Var<float> x, std::int64_t images_of_all) = 0;
+  /// The same of another function by the model's parameters, which must outlive the accelerator; all elements of its
+  /// result in one axis.
+  virtual Var<float> apply(const Part& part, Var<float> x, std::int64_t images_of_all) = 0;
 };
 
 }  // namespace pavise::attack

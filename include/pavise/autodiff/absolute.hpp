@@ -23,6 +23,10 @@ class AbsoluteWeights {
     Parameter<T>& own = of(weight);
     const Var<T> w = tape.parameter(weight);
     const Var<T> y = tape.parameter(own);
+    if (auto* trace = tape.trace()) {
+      trace->push_back(
+          {.kind = TracedOperation<T>::Kind::magnitude, .output = y.id(), .weight = &weight, .derived = &own});
+    }
     tape.on_backward(y, [w, gradient = own.gradient_data()](Tape<T>& t) {
       if (!t.needs_gradient(w)) {
         return;

@@ -119,6 +119,9 @@ Var<T> binary(const char* name, Var<T> a, Var<T> b) {
   const BroadcastLoops loops = broadcast_loops(a.shape(), b.shape(), shape);
   Var<T> y = tape.result(name, shape, {a, b});
   const bool contiguous = !a.shared() && !b.shared() && a.shape() == b.shape();
+  if (contiguous) {
+    trace_function(y, {a, b}, [] { return traced::Elementwise{F}; });
+  }
   tape.each_group([&](std::int64_t g) {
     kernels::run_light([&](auto isa) {
       if (contiguous) {

@@ -30,6 +30,7 @@ struct TracedOperation {
     row_norm,    ///< within the image, as kernels::RowNorm `rows`: by `weight` and `bias`, which may be null, and ReLU
     dropout,     ///< of a training pass: 0 where a draw of 24 bits is below `threshold`, else times a
     function,    ///< what `what` says
+    magnitude,   ///< `derived` holds the sizes of the elements of `weight`
   };
   Kind kind = Kind::reshape;
   std::int32_t output = -1;
@@ -41,6 +42,7 @@ struct TracedOperation {
   kernels::ConvGeometry geometry{};
   Parameter<T>* weight = nullptr;
   Parameter<T>* bias = nullptr;
+  Parameter<T>* derived = nullptr;
   kernels::Unary function{};
   T a{}, b{};
   std::vector<T> mean{}, scale{}, shift{};

@@ -24,6 +24,11 @@ struct Boxes {
   std::array<Box, 2> box;
 };
 
+/// A function of two values of one shape, element by element.
+struct Elementwise {
+  kernels::Binary function;
+};
+
 /// The value of input 0 with the derivative of input 1.
 struct Substitute {};
 
@@ -106,7 +111,7 @@ struct TotalVariation {
   std::uint32_t layer;
 };
 
-using Function = std::variant<Boxes, Substitute, Quantise, Median, Bilateral, Jpeg, MixChannels, SoftRound,
+using Function = std::variant<Boxes, Elementwise, Substitute, Quantise, Median, Bilateral, Jpeg, MixChannels, SoftRound,
                               NonLocalMeans, Thermometer, Resample, Noise, ResizePad, TotalVariation>;
 
 }  // namespace pavise::traced

@@ -57,7 +57,15 @@ class Ibp : public Strategy {
   }
   void begin(const nn::Model& model, std::int64_t) override {
     network_ = std::make_unique<IntervalNetwork<float>>(options_.crown ? "crown-ibp" : "ibp", model, options_.crown);
+    const Shape& in = model.input_shape();
+    ends_ = std::make_unique<const attack::Part>(
+        attack::Part{"the intervals of " + model.name(), Shape{2 * in[0], in[1], in[2]}, [this](Var<float> pixels) {
+                       const Interval<float> last = network_->propagate(split(pixels)).back();
+                       return flatten(concat(last.low, last.high, 0));
+                     }});
   }
+  /// The intervals; margins are the host's. Not CROWN's, which go back through all of them.
+  bool runs_on_device() const override { return !options_.crown; }
   void accumulate(Step& step) override {
     const double grown = growth(step);
     if (grown == 0) {
@@ -67,7 +75,7 @@ class Ibp : public Strategy {
     step.begin();
     const Var<float> clean = step.logits(step.tape.view(step.clean.shape(), step.clean.values()));
     step.count(clean, 0);
-    const auto trace = network_->propagate(ball(step, threat_.epsilon * grown));
+    const auto trace = intervals(step, threat_.epsilon * grown);
     const std::int32_t* labels = step.clean.labels();
     Var<float> margins = network_->margins(trace, labels);
     if (options_.crown && grown < 1) {
@@ -77,9 +85,28 @@ class Ibp : public Strategy {
     step.count(-margins, step.clean.images());
     step.backward(verified_loss(clean, margins, labels, static_cast<float>(1 - grown * (1 - options_.kappa)),
                                 static_cast<float>(step.label_smoothing)));
+    if (step.device != nullptr && step.team != nullptr) {  // the margins' share of the gradient is of one process
+      broadcast(*step.team, step.model.parameters().gradients(), step.team->size() - 1);
+    }
   }
 
  private:
+  /// Both halves of a value along its first axis.
+  static Interval<float> split(Var<float> both) {
+    const std::int64_t half = both.shape()[0] / 2;
+    return {slice(both, 0, 0, half), slice(both, 0, half, 2 * half)};
+  }
+
+  /// The intervals in front of each layer; from a device those in front of the last one alone.
+  IntervalNetwork<float>::Trace intervals(Step& step, double radius) const {
+    const Interval<float> pixels = ball(step, radius);
+    if (step.device == nullptr) {
+      return network_->propagate(pixels);
+    }
+    const Interval<float> ends = split(step.device->apply(*ends_, concat(pixels.low, pixels.high, 0), step.images()));
+    return {{reshape(ends.low, network_->last_input()), reshape(ends.high, network_->last_input())}};
+  }
+
   /// The share of the radius that an update trains with: 0 in the warm-up, 1 behind the ramp.
   double growth(const Step& step) const {
     if (step.update >= step.updates) {
@@ -108,6 +135,7 @@ class Ibp : public Strategy {
   attack::Threat threat_;
   IbpOptions options_;
   std::unique_ptr<IntervalNetwork<float>> network_;
+  std::unique_ptr<const attack::Part> ends_;  ///< from the pixels' ends to those in front of the last layer
 };
 
 }  // namespace pavise::defend

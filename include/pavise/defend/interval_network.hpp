@@ -64,6 +64,9 @@ class IntervalNetwork {
     return trace;
   }
 
+  /// The shape of the last layer's input.
+  Shape last_input() const { return Shape{layers_.back().weight->shape()[1]}; }
+
   /// Lower bounds (classes) of z[label] - z[j], by the intervals of the last layer's input (Gowal et al. 2019, section
   /// 3, "elision of the last layer"); 0 at the label.
   Var<T> margins(const Trace& trace, const std::int32_t* labels) {

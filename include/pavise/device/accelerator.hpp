@@ -60,7 +60,8 @@ inline std::int64_t choose_capacity(const nn::Model& model, Device device, std::
 class GpuAccelerator : public attack::Accelerator {
  public:
   GpuAccelerator(const nn::Model& model, Device device, const Options& options)
-      : stream_(std::make_shared<const Stream>(device)),
+      : model_(model),
+        stream_(std::make_shared<const Stream>(device)),
         network_(model, stream_, detail::choose_capacity(model, device, options.capacity),
                  options.training ? Use::training : Use::gradient, options.arithmetic),
         peers_(options.peers),
@@ -73,6 +74,8 @@ class GpuAccelerator : public attack::Accelerator {
     host_ = Array<float>(*stream_, slots * std::max(net.size(), net.classes()));
     center_ = Array<float>(*stream_, slots * net.size());
     x_ = Array<float>(*stream_, slots * net.size());
+    main_.network = &network_;
+    main_.x = &x_;
     for (auto* array : {&labels_, &ids_, &restarts_, &words_}) {
       *array = Array<std::uint32_t>(*stream_, slots);
     }
@@ -94,7 +97,7 @@ class GpuAccelerator : public attack::Accelerator {
     const std::lock_guard lock(mutex_);
     Network& net = attacked();
     begin(net, clean);
-    held_ = 0;
+    main_.held = 0;
     const auto& k = stream_->kernels();
     const auto stream = stream_->get();
     const std::int64_t n = net.size();
@@ -157,7 +160,7 @@ class GpuAccelerator : public attack::Accelerator {
     stream_->use();
     Network& net = attacked();
     net.refresh();
-    held_ = 0;
+    main_.held = 0;
     if (ascent_ == nullptr) {
       ascent_ = std::make_unique<AscentLanes>(net);
     }
@@ -187,52 +190,43 @@ class GpuAccelerator : public attack::Accelerator {
     } else {  // what others send, and new random numbers, cannot be recorded
       passes();
     }
-    held_ = 0;
+    main_.held = 0;
     const auto& k = stream_->kernels();
     const auto bytes = static_cast<std::size_t>(images) * sizeof(float);
     k.copy_to_host(losses, network_.loss(), bytes, stream_->get());
     k.copy_to_host(predictions, network_.predictions(), bytes, stream_->get());
-    add_gradients();
+    add_gradients(network_);
     network_.update_running_statistics();
   }
 
   Var<float> apply(Var<float> x, std::int64_t images_of_all) override {
-    const nn::Model& model = network_.model();
-    Tape<float>& tape = x.tape();
-    require<ShapeError>(x.shape() == model.input_shape(), "model ", model.name(), ": expects images of ",
-                        model.input_shape(), ", got ", x.shape());
-    require(tape.lanes() == kernels::kLanes && tape.images() <= capacity(), device(), ": a pass over ", tape.images(),
-            " images in groups of ", tape.lanes(), ", expected at most ", capacity(), " in groups of ",
-            kernels::kLanes);
-    const std::int64_t classes = network_.classes();
     const std::lock_guard lock(mutex_);
-    auto& parameters = model.parameters().parameters();
-    const auto trained =
-        std::find_if(parameters.begin(), parameters.end(), [](const auto& p) { return p.trainable(); });
-    const Var<float> y = trained != parameters.end()
-                             ? tape.result("network", Shape{classes}, {x, tape.parameter(*trained)})
-                             : tape.result("network", Shape{classes}, {x});
-    const std::uint64_t pass = ++passes_;
-    run_pass(tape, x, images_of_all, pass);
-    fetch(network_.logits(), tape.lanes(), classes, tape.images(), const_cast<float*>(y.data()));
-    stream_->finish();
-    network_.update_running_statistics();
-    tape.on_backward(y, [=, this](Tape<float>& t) {
-      const std::lock_guard guard(mutex_);
+    return apply(main_, x, images_of_all);
+  }
+  Var<float> apply(const attack::Part& part, Var<float> x, std::int64_t images_of_all) override {
+    const std::lock_guard lock(mutex_);
+    auto& pass = parts_[&part];
+    if (pass == nullptr) {
       stream_->use();
-      if (held_ != pass) {  // another pass came between: once more
-        run_pass(t, x, images_of_all, pass);
+      pass = std::make_unique<Pass>();
+      pass->own = std::make_unique<Network>(Program(part.name, part.input, model_, part.function), stream_,
+                                            network_.capacity(), Use::training, arithmetic_);
+      pass->network = pass->own.get();
+      const std::int64_t slots = groups_of(network_.capacity()) * 32;
+      pass->own_x = Array<float>(*stream_, slots * pass->network->size());
+      pass->x = &pass->own_x;
+      const std::int64_t staged = slots * std::max(pass->network->size(), pass->network->classes());
+      if (staged > host_.size()) {
+        host_ = Array<float>(*stream_, staged);
       }
-      differentiate(t, x, y);
-    });
-    return y;
+    }
+    return apply(*pass, x, images_of_all);
   }
 
   const attack::Classifier& classifier() override {
     const std::lock_guard lock(mutex_);
     if (classifier_ == nullptr) {
-      const nn::Model& model = network_.model();
-      exchange_ = std::make_unique<Exchange>(model, stream_->device(), network_.capacity(), arithmetic_);
+      exchange_ = std::make_unique<Exchange>(model_, stream_->device(), network_.capacity(), arithmetic_);
       classifier_ = std::make_unique<attack::Classifier>(exchange_->classifier());
     }
     return *classifier_;
@@ -242,32 +236,73 @@ class GpuAccelerator : public attack::Accelerator {
   /// What decides the work of a graph: images, steps, norm, alpha or smoothing, epsilon, box, sparsity.
   using GraphKey = std::tuple<std::int64_t, std::int64_t, int, float, float, float, float, float>;
 
-  /// The pass of `apply`, in training mode, over the images at x.
-  void run_pass(const Tape<float>& tape, Var<float> x, std::int64_t images_of_all, std::uint64_t pass) {
+  /// A function that `apply` makes, and which of its passes the device holds.
+  struct Pass {
+    Network* network = nullptr;
+    const Array<float>* x = nullptr;
+    std::uint64_t held = 0;          ///< its number; 0: none
+    std::unique_ptr<Network> own{};  ///< of another function than the model
+    Array<float> own_x{};
+  };
+
+  Var<float> apply(Pass& pass, Var<float> x, std::int64_t images_of_all) {
+    const Program& program = pass.network->program();
+    Tape<float>& tape = x.tape();
+    require<ShapeError>(x.shape() == program.input, program.name, ": expects images of ", program.input, ", got ",
+                        x.shape());
+    require(tape.lanes() == kernels::kLanes && tape.images() <= capacity(), device(), ": a pass over ", tape.images(),
+            " images in groups of ", tape.lanes(), ", expected at most ", capacity(), " in groups of ",
+            kernels::kLanes);
+    const std::int64_t classes = pass.network->classes();
+    auto& parameters = program.parameters.parameters();
+    const auto trained =
+        std::find_if(parameters.begin(), parameters.end(), [](const auto& p) { return p.trainable(); });
+    const Var<float> y = trained != parameters.end()
+                             ? tape.result("network", Shape{classes}, {x, tape.parameter(*trained)})
+                             : tape.result("network", Shape{classes}, {x});
+    const std::uint64_t number = ++passes_;
+    run_pass(pass, tape, x, images_of_all, number);
+    fetch(pass.network->logits(), tape.lanes(), classes, tape.images(), const_cast<float*>(y.data()));
+    stream_->finish();
+    pass.network->update_running_statistics();
+    tape.on_backward(y, [=, this, &pass](Tape<float>& t) {
+      const std::lock_guard guard(mutex_);
+      stream_->use();
+      if (pass.held != number) {  // another pass came between: once more
+        run_pass(pass, t, x, images_of_all, number);
+      }
+      differentiate(pass, t, x, y);
+    });
+    return y;
+  }
+
+  /// A pass in training mode over the images at x.
+  void run_pass(Pass& pass, const Tape<float>& tape, Var<float> x, std::int64_t images_of_all, std::uint64_t number) {
     stream_->use();
-    network_.refresh();
+    Network& net = *pass.network;
+    net.refresh();
     if (tape.images() > 0) {
-      put(x.data(), tape.lanes(), x.size(), tape.images(), host_, x_.get());
+      put(x.data(), tape.lanes(), x.size(), tape.images(), host_, pass.x->get());
     }
-    if (network_.random()) {
+    if (net.random()) {
       const PassKey& key = tape.key();
       require(key.images != nullptr || tape.images() == 0, device(),
               ": a pass that draws random numbers, expected ids of its images");
-      network_.set_key(draw_key(key.images, tape.images(), key.seed, key.iteration));
+      net.set_key(draw_key(key.images, tape.images(), key.seed, key.iteration));
     }
-    network_.forward(x_.get(), tape.images(), peers_.get(), images_of_all);
-    held_ = pass;
+    net.forward(pass.x->get(), tape.images(), peers_.get(), images_of_all);
+    pass.held = number;
   }
   /// The derivative of the pass that the network holds.
-  void differentiate(Tape<float>& tape, Var<float> x, Var<float> y) {
-    const std::int64_t classes = network_.classes();
+  void differentiate(Pass& pass, Tape<float>& tape, Var<float> x, Var<float> y) {
+    const std::int64_t classes = pass.network->classes();
     const std::int64_t slots = groups_of(tape.images()) * 32;  // those behind the last image have a gradient of zero
     staged_.assign(static_cast<std::size_t>(slots * classes), 0.0f);
     std::copy_n(tape.gradient(y), tape.groups() * tape.lanes() * classes, staged_.begin());
-    put(staged_.data(), tape.lanes(), classes, slots, host_, network_.logit_gradient());
+    put(staged_.data(), tape.lanes(), classes, slots, host_, pass.network->logit_gradient());
     const bool to_input = tape.needs_gradient(x);
-    const float* dx = network_.weight_gradients(to_input);
-    add_gradients();
+    const float* dx = pass.network->weight_gradients(to_input);
+    add_gradients(*pass.network);
     if (to_input && dx != nullptr) {
       const auto target = tape.target(x);
       staged_.resize(static_cast<std::size_t>(tape.groups() * tape.lanes() * x.size()));
@@ -279,10 +314,10 @@ class GpuAccelerator : public attack::Accelerator {
     }
   }
   /// Adds the network's gradients of the weights to the model's.
-  void add_gradients() {
-    auto gradients = network_.model().parameters().gradients();
+  void add_gradients(const Network& net) {
+    auto gradients = model_.parameters().gradients();
     downloaded_.resize(gradients.size());
-    network_.gradients().download(downloaded_.data(), network_.gradients().size());
+    net.gradients().download(downloaded_.data(), net.gradients().size());
     stream_->finish();
     for (std::size_t i = 0; i < gradients.size(); ++i) {
       gradients[i] += downloaded_[i];
@@ -302,7 +337,7 @@ class GpuAccelerator : public attack::Accelerator {
 
   void begin(Network& net, const LaneBatch<float>& batch) {
     require<ShapeError>(batch.size() == net.size(), device(), ": images of ", batch.shape(), ", model ",
-                        net.model().name(), " expects ", net.model().input_shape());
+                        net.program().name, " expects ", net.program().input);
     require(batch.images() <= net.capacity(), device(), ": a batch of ", batch.images(), " images, room for ",
             net.capacity());
     stream_->use();
@@ -353,8 +388,9 @@ class GpuAccelerator : public attack::Accelerator {
     graphs_.clear();
   }
 
+  const nn::Model& model_;
   std::mutex mutex_;
-  std::shared_ptr<const Stream> stream_;  ///< of both networks
+  std::shared_ptr<const Stream> stream_;  ///< of all networks
   Network network_;
   std::shared_ptr<Peers> peers_;
   std::unique_ptr<Network> evaluation_;  ///< where evaluation passes are not those of training
@@ -363,7 +399,9 @@ class GpuAccelerator : public attack::Accelerator {
   std::map<GraphKey, kernels::cuda::Graph> graphs_;
   std::vector<float> downloaded_, staged_;
   Arithmetic arithmetic_ = Arithmetic::exact;
-  std::uint64_t passes_ = 0, held_ = 0;  ///< of `apply`; 0: none of them
+  std::uint64_t passes_ = 0;  ///< of `apply`
+  Pass main_;                 ///< of the model
+  std::map<const attack::Part*, std::unique_ptr<Pass>> parts_;
   std::unique_ptr<AscentLanes> ascent_;
   std::unique_ptr<Exchange> exchange_;
   std::unique_ptr<attack::Classifier> classifier_;

@@ -22,7 +22,7 @@ namespace pavise::device {
 class Exchange {
  public:
   Exchange(const nn::Model& model, Device device, std::int64_t capacity, Arithmetic arithmetic = Arithmetic::exact)
-      : network_(model, device, std::max<std::int64_t>(capacity, 32), Use::gradient, arithmetic) {
+      : model_(model), network_(model, device, std::max<std::int64_t>(capacity, 32), Use::gradient, arithmetic) {
     const std::int64_t slots = groups_of(network_.capacity()) * 32;
     host_ = Array<float>(network_.stream(), slots * std::max(network_.size(), network_.classes()));
     x_ = Array<float>(network_.stream(), slots * network_.size());
@@ -31,11 +31,10 @@ class Exchange {
 
   /// Logits of x, (C,H,W), on its tape, with their derivative. The Exchange must outlive the pass.
   Var<float> apply(Var<float> x) {
-    const nn::Model& model = network_.model();
-    require<ShapeError>(x.shape() == model.input_shape(), "model ", model.name(), ": expects images of ",
-                        model.input_shape(), ", got ", x.shape());
+    require<ShapeError>(x.shape() == model_.input_shape(), "model ", model_.name(), ": expects images of ",
+                        model_.input_shape(), ", got ", x.shape());
     Tape<float>& tape = x.tape();
-    Var<float> y = tape.result("network", Shape{model.classes()}, {x});
+    Var<float> y = tape.result("network", Shape{model_.classes()}, {x});
     tape.each_group([&](std::int64_t g) {
       Request r{.x = x.data(g),
                 .lanes = tape.lanes(),
@@ -71,9 +70,8 @@ class Exchange {
 
   /// The model on the device as attacks query it; `keep`: what must live as long, such as this object.
   attack::Classifier classifier(std::shared_ptr<void> keep = nullptr) {
-    const nn::Model& model = network_.model();
-    const auto declaration = model.net().declaration();
-    return {model.name(), model.input_shape(), model.classes() - (declaration.rejection_output ? 1 : 0),
+    const auto declaration = model_.net().declaration();
+    return {model_.name(), model_.input_shape(), model_.classes() - (declaration.rejection_output ? 1 : 0),
             [this, keep](Var<float> x) { return apply(x); }, declaration};
   }
 
@@ -212,6 +210,7 @@ class Exchange {
     scatter(dx, n, [](Request& r) { return r.gradient; });
   }
 
+  const nn::Model& model_;
   Network network_;
   Array<float> host_, x_;
   Array<std::uint32_t> drawn_ids_;

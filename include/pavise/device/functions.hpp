@@ -115,6 +115,28 @@ class BoxesFunction : public Function {
   std::int64_t out_;
 };
 
+class ElementwiseFunction : public Function {
+ public:
+  ElementwiseFunction(const traced::Elementwise& what, std::int64_t size) : function_(what.function), size_(size) {
+    loop_.push(size, 1, 1, 1);
+  }
+  void forward(const Stream& stream, const FunctionPass& p) override {
+    stream.kernels().binary_forward(stream.get(), function_, loop_, p.x[0], size_ * 32, p.x[1], size_ * 32, p.y,
+                                    p.groups);
+  }
+  void backward(const Stream& stream, const FunctionPass& p, std::size_t input, const float* dy, float* dx,
+                bool accumulate) override {
+    stream.kernels().binary_backward(stream.get(), function_, static_cast<int>(input) + 1, p.x[0], p.x[1], dy, dx,
+                                     p.groups * size_ * 32, accumulate);
+  }
+  bool differentiates(std::size_t) const override { return true; }
+
+ private:
+  kernels::Binary function_;
+  std::int64_t size_;
+  kernels::StridedLoop loop_;
+};
+
 class SubstituteFunction : public StraightThrough {
  public:
   using StraightThrough::StraightThrough;
@@ -416,6 +438,7 @@ inline std::unique_ptr<Function> make_function(const Stream& stream, const trace
     std::int64_t out, groups;
     using Made = std::unique_ptr<Function>;
     Made operator()(const traced::Boxes& w) const { return std::make_unique<BoxesFunction>(w, in, out); }
+    Made operator()(const traced::Elementwise& w) const { return std::make_unique<ElementwiseFunction>(w, out); }
     Made operator()(const traced::Substitute&) const { return std::make_unique<SubstituteFunction>(out); }
     Made operator()(const traced::Quantise& w) const { return std::make_unique<QuantiseFunction>(w, out); }
     Made operator()(const traced::Median& w) const {

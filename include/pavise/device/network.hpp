@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "pavise/device/batch_sums.hpp"
+#include "pavise/device/losses.hpp"
 #include "pavise/device/memory.hpp"
 #include "pavise/device/steps.hpp"
 #include "pavise/device/weights.hpp"
@@ -20,110 +21,56 @@
 
 namespace pavise::device {
 
-/// What a network on a device is for: the more, the more memory.
-enum class Use {
-  logits,    ///< forward passes alone
-  gradient,  ///< and gradients of the input, in evaluation mode
-  training,  ///< gradients of the weights, in training mode; and of the input
-};
-
 class Network {
  public:
   /// Room for passes of up to `capacity` images. The model must outlive it. Throws DeviceError for an operation that has
   /// no CUDA twin, naming it, and where the device's memory does not suffice, with the sizes.
-  Network(const nn::Model& model, Device device, std::int64_t capacity, Use use,
+  Network(const Program& program, Device device, std::int64_t capacity, Use use,
           Arithmetic arithmetic = Arithmetic::exact)
-      : Network(model, std::make_shared<const Stream>(device), capacity, use, arithmetic) {}
+      : Network(program, std::make_shared<const Stream>(device), capacity, use, arithmetic) {}
   /// The same on a stream that others work on, too.
-  Network(const nn::Model& model, std::shared_ptr<const Stream> stream, std::int64_t capacity, Use use,
+  Network(Program program, std::shared_ptr<const Stream> stream, std::int64_t capacity, Use use,
           Arithmetic arithmetic = Arithmetic::exact)
-      : model_(model),
+      : program_(std::move(program)),
         held_stream_(std::move(stream)),
         stream_(*held_stream_),
         capacity_(groups_of(capacity) * 32),
         use_(use),
         fast_(arithmetic == Arithmetic::fast),
-        weights_(stream_, model_) {
+        weights_(stream_, program_.parameters) {
     require(capacity >= 1, "device network: room for ", capacity, " images, expected 1 or more");
     steps_ = trace();
     random_ = std::any_of(steps_.begin(), steps_.end(), draws_numbers);
     input_.out_size = size();
     const std::int64_t groups = groups_of(capacity_);
     const auto lanes = [&](std::int64_t n) { return groups * n * 32; };
-    auto& store = model_.parameters();
-    seed_ = Array<float>(stream_, lanes(1));
-    loss_ = Array<float>(stream_, lanes(1));
-    saved_ = Array<float>(stream_, lanes(classes() + 2));
-    prediction_ = Array<std::int32_t>(stream_, lanes(1));
-    std::int64_t scratch = 0;
-    std::int64_t largest = 0;  // of the sums over images
-    std::int64_t transformed[2] = {0, 0};
+    auto& store = program_.parameters;
+    losses_ = Losses(stream_, classes(), groups);
+    Scratch scratch;
     for (Step& s : steps_) {
       if (s.op.kind == Kind::reshape) {
         continue;
       }
       arrays_.emplace_back(stream_, lanes(s.out_size));
       s.value = arrays_.back().get();
-      if (s.op.kind == Kind::batch_norm) {
-        const std::int64_t channels = s.op.running_mean->size();
-        s.norm = std::make_unique<BatchNorm>(stream_, channels, s.out_size / channels);
-        largest = std::max(largest, s.norm->largest());
-        scratch = std::max(scratch, s.norm->partial(stream_, groups));
-      }
-      if (s.op.kind == Kind::row_norm) {
-        s.row_norm = std::make_unique<RowNorm>(stream_, s.op.rows, groups);
-        for (const auto* p : {s.op.weight, s.op.bias}) {
-          if (p != nullptr && use_ == Use::training) {
-            scratch = std::max(scratch, s.row_norm->partial(stream_, p->size(), groups));
-          }
-        }
-      }
-      if (s.op.kind == Kind::dropout) {
-        s.layer_number =
-            Array<std::uint32_t>(stream_, std::vector<std::uint32_t>(static_cast<std::size_t>(lanes(1)), s.op.layer));
-      }
-      if (s.op.kind == Kind::function) {
-        s.function = make_function(stream_, *s.op.what, {s.in_size, step_of(s.input[1]).out_size}, s.out_size, groups);
-      }
-      if (s.op.kind != Kind::linear) {
-        continue;
-      }
-      s.forward = std::make_unique<Product>(stream_, s.op, s.op.transposed, arithmetic);
-      if (use_ != Use::logits) {
-        s.backward = std::make_unique<Product>(stream_, s.op, !s.op.transposed, arithmetic);
-      }
-      for (const auto* p : {s.forward.get(), s.backward.get()}) {
-        if (p != nullptr) {
-          transformed[0] = std::max(transformed[0], p->scratch_in());
-          transformed[1] = std::max(transformed[1], p->scratch_out());
-        }
-      }
-      if (use_ == Use::training) {
-        const auto& g = s.op.geometry;
-        const std::int64_t channels = s.op.bias != nullptr ? s.op.bias->size() : 1;
-        scratch = std::max(
-            {scratch,
-             s.op.matrix ? stream_.kernels().linear_weight_gradient_scratch(g.out_channels, g.in_channels, groups)
-                         : stream_.kernels().conv_weight_gradient_scratch(g, groups),
-             stream_.kernels().bias_gradient_scratch(channels, s.out_size / channels, groups)});
-      }
+      prepare(s, step_of(s.input[1]).out_size, stream_, use_, arithmetic, groups, scratch);
     }
-    for (int i = 0; i < 2; ++i) {
-      transformed_[static_cast<std::size_t>(i)] = Array<float>(stream_, lanes(transformed[i]));
+    for (std::size_t i = 0; i < 2; ++i) {
+      transformed_[i] = Array<float>(stream_, lanes(scratch.transformed[i]));
     }
     if (use_ != Use::logits) {
       for (Step& s : steps_) {
         arrays_.emplace_back(stream_, lanes(s.out_size));
         s.room = arrays_.back().get();
       }
-      input_gradient_ = Array<float>(stream_, lanes(model_.input_shape().numel()));
+      input_gradient_ = Array<float>(stream_, lanes(size()));
     }
     if (use_ == Use::training) {
       for (const auto& p : store.parameters()) {
-        largest = std::max(largest, p.size());
+        scratch.largest = std::max(scratch.largest, p.size());
       }
       gradients_ = Array<float>(stream_, static_cast<std::int64_t>(store.gradients().size()));
-      sums_ = BatchSums(stream_, largest, scratch);
+      sums_ = BatchSums(stream_, scratch.largest, scratch.partial);
     }
     for (std::size_t i = 0; i < steps_.size(); ++i) {  // a reshaped value lies where the value itself does
       if (steps_[i].op.kind == Kind::reshape) {
@@ -141,10 +88,10 @@ class Network {
     }
   }
 
-  const nn::Model& model() const { return model_; }
+  const Program& program() const { return program_; }
   const Stream& stream() const { return stream_; }
   std::int64_t capacity() const { return capacity_; }  ///< images
-  std::int64_t size() const { return model_.input_shape().numel(); }
+  std::int64_t size() const { return program_.input.numel(); }
   std::int64_t classes() const { return steps_.back().out_size; }
 
   /// Takes over the weights where the model's have changed since. Before a pass.
@@ -175,44 +122,19 @@ class Network {
   /// Queues the cross-entropy of the logits for labels [group][32] on the device, and its derivative by them: `scale` for
   /// every image of the pass.
   void cross_entropy(const std::int32_t* labels, float smoothing, float scale) {
-    const auto& k = stream_.kernels();
-    const std::int64_t groups = groups_of(images_);
-    k.cross_entropy_forward(stream_.get(), logits(), labels, loss_.get(), saved_.get(), classes(), smoothing, 1.0f,
-                            groups);
-    k.seed_gradient(stream_.get(), seed_.get(), images_, groups);
-    if (scale != 1.0f) {
-      k.unary_forward(stream_.get(), kernels::Unary::affine, seed_.get(), seed_.get(), groups * 32, scale, 0.0f);
-    }
-    Step& last = steps_.back();
-    k.cross_entropy_backward(stream_.get(), saved_.get(), labels, seed_.get(), last.room, classes(), smoothing, 1.0f,
-                             false, groups);
+    losses_.cross_entropy(stream_, logits(), labels, smoothing, scale, logit_gradient(), images_);
   }
   /// The same of the difference of logits ratio, or of the targeted ratio where there are `targets`.
   void dlr(const std::int32_t* labels, const std::int32_t* targets) {
-    const auto& k = stream_.kernels();
-    const std::int64_t groups = groups_of(images_);
-    constexpr std::int64_t kEntries = 5;  // of the gradient
-    if (entries_.size() == 0) {
-      entries_ = Array<std::int32_t>(stream_, groups_of(capacity_) * kEntries * 32);
-      entry_values_ = Array<float>(stream_, groups_of(capacity_) * kEntries * 32);
-    }
-    k.dlr_forward(stream_.get(), logits(), labels, targets, loss_.get(), entries_.get(), entry_values_.get(), classes(),
-                  groups);
-    k.seed_gradient(stream_.get(), seed_.get(), images_, groups);
-    k.sparse_backward(stream_.get(), entries_.get(), entry_values_.get(), seed_.get(), logit_gradient(), classes(),
-                      false, groups);
+    losses_.dlr(stream_, logits(), labels, targets, logit_gradient(), images_);
   }
-  const float* loss() const { return loss_.get(); }  ///< [group][32]
+  const float* loss() const { return losses_.loss(); }  ///< [group][32]
+  /// Queues the classes of the last pass, [group][32].
+  const std::int32_t* predict() { return losses_.predict(stream_, logits(), images_); }
+  const std::int32_t* predictions() const { return losses_.predictions(); }  ///< of the last `predict`
 
   /// Where backward starts from: the gradient of the logits, [group][classes][32], for whoever has it from elsewhere.
   float* logit_gradient() { return steps_.back().room; }
-
-  /// Queues the classes of the last pass, [group][32].
-  const std::int32_t* predict() {
-    stream_.kernels().argmax(stream_.get(), logits(), prediction_.get(), classes(), groups_of(images_));
-    return prediction_.get();
-  }
-  const std::int32_t* predictions() const { return prediction_.get(); }  ///< of the last `predict`
 
   /// Queues the backward pass of the gradient of the logits, and returns the input's: [group][size][32]; null where the
   /// logits do not depend on it.
@@ -237,7 +159,7 @@ class Network {
 
   /// Whether a pass in evaluation mode is another than one in training mode.
   bool differs_in_evaluation() const {
-    return model_.net().declaration().temperature != 1 || std::any_of(steps_.begin(), steps_.end(), [](const Step& s) {
+    return program_.temperature != 1 || std::any_of(steps_.begin(), steps_.end(), [](const Step& s) {
              return s.op.kind == Kind::batch_norm || s.op.kind == Kind::dropout;
            });
   }
@@ -274,7 +196,7 @@ class Network {
 
   Mode mode() const { return use_ == Use::training ? Mode::training : Mode::evaluation; }
 
-  std::vector<Step> trace() const { return trace_steps(model_, mode(), use_ != Use::logits, stream_.device()); }
+  std::vector<Step> trace() const { return trace_steps(program_, mode(), use_ != Use::logits, stream_.device()); }
 
   /// The weights as they are now, from the host.
   void upload() {
@@ -301,9 +223,19 @@ class Network {
       }
       if (s.op.kind == Kind::linear) {
         const float* weight = weights_.put(*s.op.weight);
+        const float* host = s.op.weight->value().data();
+        std::vector<float> sizes;
+        if (s.absolute) {
+          sizes.assign(host, host + s.op.weight->size());
+          std::transform(sizes.begin(), sizes.end(), sizes.begin(), [](float w) { return w < 0 ? -w : w; });
+          host = sizes.data();
+          stream_.kernels().unary_forward(stream_.get(), kernels::Unary::abs, weight, s.magnitudes.get(),
+                                          s.magnitudes.size(), 0.0f, 0.0f);
+          weight = s.magnitudes.get();
+        }
         for (auto* p : {s.forward.get(), s.backward.get()}) {
           if (p != nullptr) {
-            p->pack(*s.op.weight, weight);
+            p->pack(host, weight);
           }
         }
         if (s.op.bias != nullptr) {
@@ -368,6 +300,8 @@ class Network {
                          nullptr);
       case Kind::function:
         return s.function->forward(stream_, operands(s));
+      case Kind::magnitude:  // of weights, with their product
+        return;
     }
   }
 
@@ -494,6 +428,7 @@ class Network {
       case Kind::reshape:
       case Kind::batch_norm:
       case Kind::function:
+      case Kind::magnitude:
         return;
     }
   }
@@ -533,7 +468,12 @@ class Network {
       sums_.add(stream_, db, channels,
                 k.bias_gradient(stream_.get(), channels, s.out_size / channels, dy, partial, groups));
     }
-    if (float* dw = gradient_of(s.op.weight)) {
+    if (float* gradient = gradient_of(s.op.weight)) {
+      float* dw = gradient;
+      if (s.absolute) {
+        dw = s.magnitude_gradient.get();
+        k.fill_bytes(dw, 0, static_cast<std::size_t>(s.magnitude_gradient.size()) * sizeof(float), stream_.get());
+      }
       const float* in = s.op.transposed ? dy : x;
       const float* out = s.op.transposed ? x : dy;
       sums_.add(stream_, dw, s.op.weight->size(),
@@ -541,10 +481,14 @@ class Network {
                                   stream_.get(), g.out_channels, g.in_channels, in, out, partial, groups)
                             : (fast_ ? k.conv_weight_gradient_fast : k.conv_weight_gradient)(stream_.get(), g, in, out,
                                                                                              partial, groups));
+      if (s.absolute) {  // it goes on to the weights with their signs
+        k.unary_backward(stream_.get(), kernels::Unary::abs, weights_.value_of(s.op.weight), s.magnitudes.get(), dw,
+                         gradient, s.op.weight->size(), 0.0f, 0.0f, true);
+      }
     }
   }
 
-  const nn::Model& model_;
+  Program program_;
   std::shared_ptr<const Stream> held_stream_;
   const Stream& stream_;
   std::int64_t capacity_;
@@ -552,13 +496,12 @@ class Network {
   bool fast_;
   Weights weights_;
   std::vector<Array<float>> arrays_;
-  Array<float> gradients_, seed_, loss_, saved_, input_gradient_;
+  Array<float> gradients_, input_gradient_;
+  Losses losses_;
   BatchSums sums_;
   DrawKey key_;
   bool random_ = false;
   std::array<Array<float>, 2> transformed_;
-  Array<std::int32_t> prediction_, entries_;
-  Array<float> entry_values_;
   std::vector<Step> steps_;
   Step input_;
   std::int64_t images_ = 0;

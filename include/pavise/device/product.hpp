@@ -67,10 +67,10 @@ class Product {
   std::int64_t scratch_in() const { return scratch_in_; }
   std::int64_t scratch_out() const { return scratch_out_; }
 
-  /// Takes the weights: `parameter` on the host, `weight` the same on the device.
-  void pack(const Parameter<float>& parameter, const float* weight) {
+  /// Takes the weights: on the host, and the same on the device.
+  void pack(const float* host, const float* weight) {
     if (winograd_) {
-      const auto grouped = transformed_weights(parameter.value().data());
+      const auto grouped = transformed_weights(host);
       weight_.upload(grouped.data(), weight_.size());
       stream_.finish();
       weight = weight_.get();

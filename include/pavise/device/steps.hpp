@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -19,6 +21,32 @@
 #include "pavise/nn/model.hpp"
 
 namespace pavise::device {
+
+/// What a network on a device computes: a function by a model's parameters; the model itself, mostly. The model must
+/// outlive it.
+struct Program {
+  Program(const nn::Model& model)  // NOLINT(google-explicit-constructor): a model is a program
+      : name(model.name()),
+        input(model.input_shape()),
+        parameters(model.parameters()),
+        run([&model](Var<float> x) { return model(x); }),
+        temperature(model.net().declaration().temperature) {}
+  Program(std::string what, Shape in, const nn::Model& model, std::function<Var<float>(Var<float>)> function)
+      : name(std::move(what)), input(in), parameters(model.parameters()), run(std::move(function)) {}
+
+  std::string name;
+  Shape input;
+  ParameterStore<float>& parameters;
+  std::function<Var<float>(Var<float> x)> run;
+  double temperature = 1;  ///< of the softmax in training
+};
+
+/// What a network on a device is for: the more, the more memory.
+enum class Use {
+  logits,    ///< forward passes alone
+  gradient,  ///< and gradients of the input, in evaluation mode
+  training,  ///< gradients of the weights, in training mode; and of the input
+};
 
 /// An operation, its value and its gradient on their way through the passes.
 struct Step {
@@ -37,6 +65,9 @@ struct Step {
   std::unique_ptr<RowNorm> row_norm{};
   Array<std::uint32_t> layer_number{};  ///< of a dropout, in every lane
   std::unique_ptr<Function> function{};
+  bool absolute = false;      ///< of a product: by the sizes of the weights' elements
+  Array<float> magnitudes{};  ///< these, and their gradient
+  Array<float> magnitude_gradient{};
 };
 
 /// Whether a step draws random numbers.
@@ -45,20 +76,24 @@ inline bool draws_numbers(const Step& s) {
   return s.op.kind == Kind::dropout || (s.op.kind == Kind::function && draws(*s.op.what));
 }
 
-/// What one pass of the model over one image does, as far as the logits depend on it, in order; `differentiable`: or
-/// their derivative by the input. Throws DeviceError for an
+/// What one pass over one image does, as far as the result depends on it, in order; `differentiable`: or its derivative
+/// by the input. Throws DeviceError for an
 /// operation that devices do not know, naming it.
-inline std::vector<Step> trace_steps(const nn::Model& model, Mode mode, bool differentiable, Device device) {
+inline std::vector<Step> trace_steps(const Program& program, Mode mode, bool differentiable, Device device) {
   Tape<float> tape;
   tape.begin(1, kernels::kLanes, mode, mode == Mode::training);
   Trace<float> trace;
   tape.set_trace(&trace);
-  Var<float> x = tape.input(model.input_shape(), differentiable);
+  Var<float> x = tape.input(program.input, differentiable);
   std::fill_n(x.data(), x.size() * kernels::kLanes, 0.0f);
-  const Var<float> logits = model(x);
+  const Var<float> logits = program.run(x);
   std::map<std::int32_t, std::size_t> made;
+  std::map<const Parameter<float>*, Parameter<float>*> magnitudes;
   for (std::size_t i = 0; i < trace.size(); ++i) {
     made[trace[i].output] = i;
+    if (trace[i].derived != nullptr) {
+      magnitudes[trace[i].derived] = trace[i].weight;
+    }
   }
   // Backwards from the logits: what they depend on, and in which way.
   enum class Needed { no, derivative, value };
@@ -68,12 +103,12 @@ inline std::vector<Step> trace_steps(const nn::Model& model, Mode mode, bool dif
     if (found != made.end()) {
       needed[found->second] = std::max(needed[found->second], how);
     } else if (id >= 0 && id != x.id()) {
-      throw DeviceError(concat(device.to_string(), ": the operation ", tape.node({&tape, id}).name, " of model ",
-                               model.name(), " does not run there", mode == Mode::training ? " in training" : ""));
+      throw DeviceError(concat(device.to_string(), ": the operation ", tape.node({&tape, id}).name, " of ",
+                               program.name, " does not run there", mode == Mode::training ? " in training" : ""));
     }
   };
   need(logits.id(), Needed::value);
-  require<DeviceError>(logits.id() != x.id(), "device network: model ", model.name(), " has no operation");
+  require<DeviceError>(logits.id() != x.id(), "device network: ", program.name, " has no operation");
   for (std::size_t i = trace.size(); i-- > 0;) {
     if (needed[i] != Needed::no) {
       const bool substitute = trace[i].what != nullptr && std::holds_alternative<traced::Substitute>(*trace[i].what);
@@ -90,6 +125,10 @@ inline std::vector<Step> trace_steps(const nn::Model& model, Mode mode, bool dif
     Step s;
     s.carrier = needed[i] == Needed::derivative;
     s.op = std::move(trace[i]);
+    if (const auto from = magnitudes.find(s.op.weight); from != magnitudes.end()) {
+      s.absolute = true;
+      s.op.weight = from->second;
+    }
     s.out_size = tape.node({&tape, s.op.output}).size;
     s.in_size = tape.node({&tape, s.op.inputs[0]}).size;
     s.below_weights = s.op.weight != nullptr || s.op.bias != nullptr;
@@ -103,6 +142,71 @@ inline std::vector<Step> trace_steps(const nn::Model& model, Mode mode, bool dif
     steps.push_back(std::move(s));
   }
   return steps;
+}
+
+/// Elements that the passes need besides values and gradients.
+struct Scratch {
+  std::int64_t largest = 0;                   ///< sums over images
+  std::int64_t partial = 0;                   ///< their slices
+  std::array<std::int64_t, 2> transformed{};  ///< of each image, around Winograd's products
+};
+
+/// Makes what a step runs by, for passes of up to `groups` groups of 32 images. second: elements of its second input.
+inline void prepare(Step& s, std::int64_t second, const Stream& stream, Use use, Arithmetic arithmetic,
+                    std::int64_t groups, Scratch& scratch) {
+  using Kind = TracedOperation<float>::Kind;
+  const auto& k = stream.kernels();
+  const auto& g = s.op.geometry;
+  const bool training = use == Use::training;
+  switch (s.op.kind) {
+    case Kind::batch_norm: {
+      const std::int64_t channels = s.op.running_mean->size();
+      s.norm = std::make_unique<BatchNorm>(stream, channels, s.out_size / channels);
+      scratch.largest = std::max(scratch.largest, s.norm->largest());
+      scratch.partial = std::max(scratch.partial, s.norm->partial(stream, groups));
+      return;
+    }
+    case Kind::row_norm:
+      s.row_norm = std::make_unique<RowNorm>(stream, s.op.rows, groups);
+      for (const auto* p : {s.op.weight, s.op.bias}) {
+        if (p != nullptr && training) {
+          scratch.partial = std::max(scratch.partial, s.row_norm->partial(stream, p->size(), groups));
+        }
+      }
+      return;
+    case Kind::dropout:
+      s.layer_number =
+          Array<std::uint32_t>(stream, std::vector<std::uint32_t>(static_cast<std::size_t>(groups * 32), s.op.layer));
+      return;
+    case Kind::function:
+      s.function = make_function(stream, *s.op.what, {s.in_size, second}, s.out_size, groups);
+      return;
+    case Kind::linear:
+      break;
+    default:
+      return;
+  }
+  if (s.absolute) {
+    s.magnitudes = Array<float>(stream, s.op.weight->size());
+    s.magnitude_gradient = Array<float>(stream, training ? s.op.weight->size() : 0);
+  }
+  s.forward = std::make_unique<Product>(stream, s.op, s.op.transposed, arithmetic);
+  if (use != Use::logits) {
+    s.backward = std::make_unique<Product>(stream, s.op, !s.op.transposed, arithmetic);
+  }
+  for (const auto* p : {s.forward.get(), s.backward.get()}) {
+    if (p != nullptr) {
+      scratch.transformed[0] = std::max(scratch.transformed[0], p->scratch_in());
+      scratch.transformed[1] = std::max(scratch.transformed[1], p->scratch_out());
+    }
+  }
+  if (training) {
+    const std::int64_t channels = s.op.bias != nullptr ? s.op.bias->size() : 1;
+    scratch.partial = std::max({scratch.partial,
+                                s.op.matrix ? k.linear_weight_gradient_scratch(g.out_channels, g.in_channels, groups)
+                                            : k.conv_weight_gradient_scratch(g, groups),
+                                k.bias_gradient_scratch(channels, s.out_size / channels, groups)});
+  }
 }
 
 }  // namespace pavise::device

@@ -6,15 +6,15 @@
 #include <functional>
 #include <map>
 
+#include "pavise/autodiff/parameter.hpp"
 #include "pavise/device/memory.hpp"
-#include "pavise/nn/model.hpp"
 
 namespace pavise::device {
 
 class Weights {
  public:
-  Weights(const Stream& stream, const nn::Model& model)
-      : stream_(stream), model_(model), all_(stream, static_cast<std::int64_t>(model.parameters().state().size())) {}
+  Weights(const Stream& stream, ParameterStore<float>& store)
+      : stream_(stream), store_(store), all_(stream, static_cast<std::int64_t>(store.state().size())) {}
 
   /// Whether they are the model's as they are now.
   bool current() const { return version_ == current_version(); }
@@ -23,7 +23,7 @@ class Weights {
 
   /// Queues the copy of the model's store.
   void upload() const {
-    const auto state = model_.parameters().state();
+    const auto state = store_.state();
     all_.upload(state.data(), static_cast<std::int64_t>(state.size()));
   }
   /// A parameter on the device, after upload; one of another store (weights with a normalisation folded in) is copied.
@@ -49,17 +49,17 @@ class Weights {
   bool is_of_another_store(const Parameter<float>& p) const { return offset_of(p) < 0; }
   /// Elements from the store's first to a parameter's; negative: it is of another store.
   std::int64_t offset_of(const Parameter<float>& p) const {
-    const auto state = model_.parameters().state();
+    const auto state = store_.state();
     const float* at = p.value().data();
     const bool inside = std::less_equal<>{}(state.data(), at) && std::less<>{}(at, state.data() + state.size());
     return inside ? at - state.data() : -1;
   }
 
  private:
-  std::uint64_t current_version() const { return model_.parameters().parameters().front().version(); }
+  std::uint64_t current_version() const { return store_.parameters().front().version(); }
 
   const Stream& stream_;
-  const nn::Model& model_;
+  ParameterStore<float>& store_;
   Array<float> all_;
   std::map<const Parameter<float>*, Array<float>> others_;
   std::uint64_t version_ = 0;
