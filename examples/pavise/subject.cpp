@@ -107,10 +107,15 @@ attack::Classifier Subject::classifier(const nn::Model& model, const Shape& inpu
   }
   const auto list = make_filters(filters);
   const Device on = chosen_device();
+  const auto& inner = model.net().layers();
+  const bool filtered = std::any_of(inner.begin(), inner.end(), [](const auto& layer) {
+    return dynamic_cast<const defend::Filter<float>*>(layer.second.get()) != nullptr;
+  });
   const attack::Classifier all =
-      on.is_cuda() && smooth.empty() && detector.empty()  // all of it there
+      on.is_cuda() && smooth.empty() && detector.empty() && !filtered  // all of it there
           ? device::classifier(std::make_shared<const nn::Model>(defend::with_filters(list, model, input)), on,
                                device_options(fast))
+                .with_name(concat(list.to_string(), " | ", model.name()))
           : defend::Pipeline(list, bare_classifier(model), input);
   return all.with_draws(all.declaration().random ? draws : 1, all.repeats_draws());
 }

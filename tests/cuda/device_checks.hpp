@@ -15,6 +15,7 @@
 #include "pavise/attack/deepfool.hpp"
 #include "pavise/attack/pgd.hpp"
 #include "pavise/attack/run.hpp"
+#include "pavise/autodiff/noise.hpp"
 #include "pavise/certify/smoothing.hpp"
 #include "pavise/defend/ibp.hpp"
 #include "pavise/defend/trainer.hpp"
@@ -178,6 +179,35 @@ inline void check_device_attacks(Report& report, const Model& model, std::int64_
   compare_attack(report, DeepFool(l2(1.0), {.steps = 2}), model, on_device, std::min<std::int64_t>(images, 6));
   compare_attack(report, Apgd(l1(3.0), {.steps = 3}), model, on_device, std::min<std::int64_t>(images, 6));
 }
+/// An attempt that cannot begin, or be taken, ends the ascent; the accelerator goes on.
+inline void check_broken_ascent(Report& report, const Table&) {
+  const Model model = pavise::nn::mlp({.seed = 1, .input = Shape{1, 5, 5}, .hidden = {9}});
+  pavise::device::GpuAccelerator accelerator(model, Device::cuda(0), {.capacity = 32});
+  for (const int broken : {0, 1, 2}) {
+    std::int64_t ended = 0;
+    pavise::attack::Ascent ascent{.threat = pavise::attack::linf(0.1), .steps = 2};
+    ascent.begin = [&](std::int64_t i, float* clean, float* start, std::int32_t& label, std::int32_t& other) {
+      pavise::require(broken != 0 || i != 40, "no image ", i);
+      std::fill_n(clean, 25, 0.5f);
+      std::fill_n(start, 25, 0.5f);
+      label = other = static_cast<std::int32_t>(i % 10);
+    };
+    ascent.end = [&](std::int64_t i, const float*, std::int64_t) {
+      pavise::require(broken != 1 || i != 20, "no room for ", i);
+      ++ended;
+    };
+    bool thrown = false;
+    try {
+      accelerator.ascend(ascent, 0);
+      accelerator.ascend(ascent, 50);
+    } catch (const pavise::ValueError&) {
+      thrown = true;
+    }
+    report.equal("an ascent breaks off", thrown, broken != 2);
+    report.equal("attempts that ended", broken != 2 || ended == 50, true);
+  }
+}
+
 inline void check_small_attacks(Report& report, const Table&) { check_device_attacks(report, all_operations(4), 35); }
 inline void check_large_attacks(Report& report, const Table&) {
   check_device_attacks(report, pavise::nn::small_cnn({.seed = 5}), 3000);
@@ -310,6 +340,16 @@ inline void check_refusals(Report& report, const Table&) {
         std::make_shared<pavise::defend::Ibp>(pavise::attack::linf(0.1), pavise::defend::IbpOptions{.crown = true}),
         options)
         .fit(model, {"two", Shape{1, 1, 2}, {1, 2, 3, 4}, {0, 1}, {"a", "b"}});
+  });
+  refused("draws random numbers", [&] {  // of a layer that does not say so
+    auto net = std::make_unique<pavise::nn::Sequential<float>>();
+    net->add("noise", std::make_unique<pavise::attack::Bpda<float>>("noise", [](pavise::Var<float> x) {
+               return gaussian_noise(x, 0.1f, pavise::Purpose::defense, 1);
+             }));
+    net->add<pavise::nn::Linear>("fc", 2, 2);
+    const Model model("noisy", std::move(net), Shape{2, 1, 1}, 1);
+    pavise::attack::Ascent ascent{.threat = pavise::attack::linf(0.1)};
+    pavise::device::GpuAccelerator(model, device, {.capacity = 32}).ascend(ascent, 1);
   });
   refused("room for 32", [&] {
     pavise::device::GpuAccelerator accelerator(mlp, device, {.capacity = 32});

@@ -13,5 +13,8 @@ TEST_CASE("device: models have the CPU's bits") { check_once(cuda_checks::check_
 #ifndef __SANITIZE_ADDRESS__  // fibres are slow under it: these take minutes there, and their kernels run in other tests
 TEST_CASE("device: attacks have the CPU's bits") { check_once(cuda_checks::check_small_attacks); }
 #endif
+TEST_CASE("device: an ascent that breaks off leaves the accelerator as it was") {
+  check_once(cuda_checks::check_broken_ascent);
+}
 TEST_CASE("device: certificates are the CPU's") { check_once(cuda_checks::check_small_certificates); }
 TEST_CASE("device: what does not run there says so") { check_once(cuda_checks::check_refusals); }

@@ -9,12 +9,13 @@
 
 #include "cuda/training_checks.hpp"
 #include "pavise/defend/filter/catalog.hpp"
+#include "pavise/defend/filter/pipeline.hpp"
 #include "pavise/defend/filter/within.hpp"
 
 namespace cuda_checks {
 
-/// Filters, then a small network with weights, for images of shape `in`.
-inline Model filtered(const std::vector<std::string>& texts, const Shape& in) {
+/// A small network with weights for what the filters make of images of shape `in`.
+inline Model behind_filters(const std::vector<std::string>& texts, const Shape& in) {
   using namespace pavise::nn;  // NOLINT(google-build-using-namespace)
   const auto filters = pavise::defend::make_filters(texts);
   auto net = std::make_unique<Sequential<float>>();
@@ -24,9 +25,12 @@ inline Model filtered(const std::vector<std::string>& texts, const Shape& in) {
   const std::int64_t rows = (in[1] - 3) / 2 + 1;
   const std::int64_t columns = (in[2] - 3) / 2 + 1;
   net->add<Linear>("fc", 4 * rows * columns, 5);
+  return {filters.to_string(), std::move(net), filters.output_shape(in), 6};
+}
+/// The filters as its first layers.
+inline Model filtered(const std::vector<std::string>& texts, const Shape& in) {
   pavise::defend::register_filters();
-  const Model behind(filters.to_string(), std::move(net), filters.output_shape(in), 6);
-  return pavise::defend::with_filters(filters, behind, in);
+  return pavise::defend::with_filters(pavise::defend::make_filters(texts), behind_filters(texts, in), in);
 }
 
 /// Every filter of the catalogue, and some behind others, whose gradients meet.
@@ -67,12 +71,14 @@ inline void check_filtered_attacks(Report& report, const Table&) {
   for (const auto& texts : std::vector<std::vector<std::string>>{
            {"jpeg:75"}, {"median:3", "bit-depth:4"}, {"gaussian-noise:0.1"}, {"resize-pad:7", "uniform-noise:0.02"}}) {
     const Model model = filtered(texts, shape);
+    const Model behind = behind_filters(texts, shape);
+    const Classifier pipeline = pavise::defend::Pipeline(pavise::defend::make_filters(texts), behind, shape);
     const Classifier on_device = pavise::device::classifier(model, Device::cuda(0), {.capacity = 32});
-    compare_attack(report, Pgd(linf(0.1), {.steps = 2}), model, on_device, 35);
-    compare_attack(report, DeepFool(l2(1.0), {.steps = 2}), model, on_device, 4);
+    compare_attack(report, Pgd(linf(0.1), {.steps = 2}), pipeline, on_device, 35);
+    compare_attack(report, Apgd(linf(0.1), {.steps = 3}), pipeline, on_device, 35);
+    compare_attack(report, DeepFool(l2(1.0), {.steps = 2}), pipeline, on_device, 4);
     if (model.net().declaration().random) {
-      compare_attack(report, Pgd(linf(0.1), {.steps = 2}), Classifier(model).with_draws(3), on_device.with_draws(3),
-                     20);
+      compare_attack(report, Pgd(linf(0.1), {.steps = 2}), pipeline.with_draws(3), on_device.with_draws(3), 20);
     }
   }
 }

@@ -75,6 +75,7 @@ const Check kChecks[] = {
     {"filtered_training", true, cuda_checks::check_filtered_training},
     {"bounds_training", true, cuda_checks::check_bounds_training},
     {"peers", true, [](Report& r, const Table&) { cuda_checks::check_peers(r, cuda_checks::through_hosts); }},
+    {"broken_ascent", true, cuda_checks::check_broken_ascent},
     {"small_certificates", true, cuda_checks::check_small_certificates},
     {"refusals", true, cuda_checks::check_refusals},
     {"library_models", false, cuda_checks::check_library_models},

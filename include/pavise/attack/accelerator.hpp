@@ -39,7 +39,8 @@ struct Ascent {
   /// Writes what attempt i begins with: image and starting point in row-major order, label, and the class beside it of
   /// the targeted ratio. Several threads call it.
   std::function<void(std::int64_t i, float* clean, float* start, std::int32_t& label, std::int32_t& other)> begin = {};
-  /// Takes attempt i's image, in row-major order, and the passes that it took, forward as backward.
+  /// Takes attempt i's image, in row-major order, and the passes that it took, forward as backward. It may not ask the
+  /// accelerator anything.
   std::function<void(std::int64_t i, const float* adversarial, std::int64_t passes)> end = {};
 };
 

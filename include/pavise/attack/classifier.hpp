@@ -49,6 +49,11 @@ class Classifier {
   }
 
   const std::string& name() const { return name_; }
+  Classifier with_name(std::string name) const {
+    Classifier other = *this;
+    other.name_ = std::move(name);
+    return other;
+  }
   const Shape& input_shape() const { return input_; }
   std::int32_t classes() const { return classes_; }
   const nn::Declaration& declaration() const { return declaration_; }

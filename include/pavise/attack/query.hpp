@@ -54,12 +54,9 @@ struct Answer {
 /// What an image is called in draw `draw` of a query: (image, restart, number, draw) together.
 inline std::uint32_t query_name(std::uint64_t seed, std::uint32_t image, std::uint32_t restart, std::uint32_t number,
                                 std::int64_t draw) {
-  return random_block({.seed = seed,
-                       .purpose = Purpose::defense,
-                       .image = image,
-                       .restart = restart & 0xFFFFu,
-                       .iteration = number},
-                      static_cast<std::uint32_t>(draw))[0];
+  return random_block(
+      {.seed = seed, .purpose = Purpose::defense, .image = image, .restart = restart & 0xFFFFu, .iteration = number},
+      static_cast<std::uint32_t>(draw))[0];
 }
 
 namespace detail {

@@ -21,6 +21,7 @@
 #include "pavise/attack/query.hpp"
 #include "pavise/device/ascent.hpp"
 #include "pavise/device/exchange.hpp"
+#include "pavise/device/graph.hpp"
 #include "pavise/device/network.hpp"
 
 namespace pavise::device {
@@ -43,7 +44,7 @@ inline std::int64_t choose_capacity(const nn::Model& model, Device device, std::
   }
   Tape<float> tape;
   tape.begin(1);
-  model(tape.input(model.input_shape()));
+  model(tape.input(model.input_shape(), true));  // with what derivatives take
   std::int64_t elements = 0;
   for (std::int32_t i = 0; i < static_cast<std::int32_t>(tape.size()); ++i) {
     const auto& node = tape.node({&tape, i});
@@ -78,12 +79,6 @@ class GpuAccelerator : public attack::Accelerator {
     main_.x = &x_;
     for (auto* array : {&labels_, &ids_, &restarts_, &words_}) {
       *array = Array<std::uint32_t>(*stream_, slots);
-    }
-  }
-  ~GpuAccelerator() override {
-    try {
-      drop_graphs();
-    } catch (const DeviceError&) {
     }
   }
 
@@ -159,6 +154,8 @@ class GpuAccelerator : public attack::Accelerator {
     const std::lock_guard lock(mutex_);
     stream_->use();
     Network& net = attacked();
+    require<DeviceError>(!net.random(), device(), ": an ascent of ", net.program().name,
+                         ", which draws random numbers, expected a function of the image");
     net.refresh();
     main_.held = 0;
     if (ascent_ == nullptr) {
@@ -367,25 +364,15 @@ class GpuAccelerator : public attack::Accelerator {
   /// Queues work that is the same each time: recorded once, then launched as a whole.
   template <class Work>
   void run_recorded(const GraphKey& key, const Work& work) {
-    const auto& k = stream_->kernels();
-    auto found = graphs_.find(key);
-    if (found == graphs_.end()) {
-      work();  // the first time as it is: what a kernel asks for once cannot be recorded
-      if (graphs_.size() == 16) {
-        drop_graphs();
-      }
-      k.begin_graph(stream_->get());
-      work();
-      graphs_.emplace(key, k.end_graph(stream_->get()));
+    if (const auto found = graphs_.find(key); found != graphs_.end()) {
+      found->second.launch();
       return;
     }
-    k.launch_graph(found->second, stream_->get());
-  }
-  void drop_graphs() {
-    for (const auto& [key, graph] : graphs_) {
-      stream_->kernels().destroy_graph(graph);
+    work();  // the first time as it is
+    if (graphs_.size() == 16) {
+      graphs_.clear();
     }
-    graphs_.clear();
+    graphs_.emplace(key, RecordedWork(*stream_, work));
   }
 
   const nn::Model& model_;
@@ -396,7 +383,7 @@ class GpuAccelerator : public attack::Accelerator {
   std::unique_ptr<Network> evaluation_;  ///< where evaluation passes are not those of training
   Array<float> host_, center_, x_, draws_;
   Array<std::uint32_t> labels_, ids_, restarts_, words_, drawn_ids_;
-  std::map<GraphKey, kernels::cuda::Graph> graphs_;
+  std::map<GraphKey, RecordedWork> graphs_;
   std::vector<float> downloaded_, staged_;
   Arithmetic arithmetic_ = Arithmetic::exact;
   std::uint64_t passes_ = 0;  ///< of `apply`
@@ -436,6 +423,7 @@ struct Held {
 /// start to end; for every other attack the passes of all threads are collected and run there together. Filters that are
 /// layers of the model run there too.
 inline attack::Classifier classifier(std::shared_ptr<const nn::Model> model, Device device, Options options = {}) {
+  require(model != nullptr, device.to_string(), ": no model, expected one");
   options.capacity = detail::choose_capacity(*model, device, options.capacity);
   const auto held = std::make_shared<detail::Held>(std::move(model), device, options);
   const attack::Classifier out = held->exchange.classifier(held);

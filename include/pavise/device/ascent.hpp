@@ -9,6 +9,7 @@
 
 #include "pavise/attack/accelerator.hpp"
 #include "pavise/core/parallel.hpp"
+#include "pavise/device/graph.hpp"
 #include "pavise/device/network.hpp"
 
 namespace pavise::device {
@@ -31,7 +32,9 @@ class AscentLanes {
   }
 
   void run(const attack::Ascent& ascent, std::int64_t attempts) {
-    const auto& k = stream_.kernels();
+    if (attempts == 0) {
+      return;
+    }
     const std::int64_t used = std::min(slots_, attempts);
     for (const auto* array : {&x_, &previous_, &clean_, &best_, &best_gradient_}) {  // of lanes without an attempt
       clear(*array);
@@ -43,13 +46,11 @@ class AscentLanes {
     std::int64_t next = 0;
     std::int64_t running = fill(ascent, attempts, next);
     round(ascent, used);  // as it is: what a kernel asks for once cannot be recorded
-    k.begin_graph(stream_.get());
-    round(ascent, used);
-    const Recorded graph{k, k.end_graph(stream_.get())};
+    const RecordedWork graph(stream_, [&] { round(ascent, used); });
     while (running > 0) {
       constexpr int kRounds = 4;  // without the host
       for (int i = 0; i < kRounds; ++i) {
-        k.launch_graph(graph.graph, stream_.get());
+        graph.launch();
       }
       running -= take_out(ascent);
       // A pass of the host's has its price: not for a few lanes.
@@ -60,20 +61,6 @@ class AscentLanes {
   }
 
  private:
-  struct Recorded {
-    const Table& kernels;
-    kernels::cuda::Graph graph;
-    Recorded(const Table& k, kernels::cuda::Graph g) : kernels(k), graph(g) {}
-    Recorded(const Recorded&) = delete;
-    Recorded& operator=(const Recorded&) = delete;
-    ~Recorded() {
-      try {
-        kernels.destroy_graph(graph);
-      } catch (const DeviceError&) {  // whoever queued the work has been told
-      }
-    }
-  };
-
   template <class T>
   void clear(const Array<T>& array) const {
     stream_.kernels().fill_bytes(array.get(), 0, static_cast<std::size_t>(array.size()) * sizeof(T), stream_.get());

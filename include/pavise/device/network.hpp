@@ -107,6 +107,8 @@ class Network {
   /// device that has them.
   const float* forward(const float* x, std::int64_t images, Peers* peers = nullptr, std::int64_t images_of_all = 0) {
     begin(x, images);
+    require(!random_ || key_.ids != nullptr || images == 0, "device network: a pass of ", program_.name,
+            ", which draws random numbers, expected a key");
     sums_.begin(peers, peers != nullptr ? images_of_all : images);
     require(sums_.own_images() == images, "device network: a pass over ", images,
             " images, expected this process's share of ", images_of_all, ": ", sums_.own_images());
@@ -311,8 +313,10 @@ class Network {
       s.has_gradient = s.unmasked = false;
     }
     input_.has_gradient = input_.unmasked = false;
+    const bool carried = to_input || std::any_of(steps_.begin(), steps_.end(),
+                                                 [](const Step& s) { return s.carrier && s.below_weights; });
     for (Step& s : steps_) {
-      if (s.carrier && (to_input || s.below_weights)) {
+      if (s.carrier && carried) {
         run_forward(s);
       }
     }
@@ -457,7 +461,9 @@ class Network {
             .restart = s.layer_number.get()};
   }
   float* gradient_of(const Parameter<float>* p) const {
-    return p != nullptr && p->trainable() ? gradients_.get() + weights_.offset_of(*p) : nullptr;
+    return p != nullptr && p->trainable() && !weights_.is_of_another_store(*p)
+               ? gradients_.get() + weights_.offset_of(*p)
+               : nullptr;
   }
   void add_weight_gradients(const Step& s, const float* x, const float* dy, std::int64_t groups) {
     const auto& k = stream_.kernels();

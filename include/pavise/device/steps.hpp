@@ -113,7 +113,9 @@ inline std::vector<Step> trace_steps(const Program& program, Mode mode, bool dif
     if (needed[i] != Needed::no) {
       const bool substitute = trace[i].what != nullptr && std::holds_alternative<traced::Substitute>(*trace[i].what);
       need(trace[i].inputs[0], needed[i]);
-      need(trace[i].inputs[1], substitute ? Needed::derivative : needed[i]);
+      if (!substitute || differentiable) {
+        need(trace[i].inputs[1], substitute ? Needed::derivative : needed[i]);
+      }
     }
   }
   std::map<std::int32_t, int> number;
@@ -124,6 +126,9 @@ inline std::vector<Step> trace_steps(const Program& program, Mode mode, bool dif
     }
     Step s;
     s.carrier = needed[i] == Needed::derivative;
+    require<DeviceError>(!s.carrier || trace[i].kind != TracedOperation<float>::Kind::batch_norm, device.to_string(),
+                         ": batch normalisation in the substitute of an operation of ", program.name,
+                         " is not trained there");
     s.op = std::move(trace[i]);
     if (const auto from = magnitudes.find(s.op.weight); from != magnitudes.end()) {
       s.absolute = true;

@@ -46,6 +46,21 @@ void copy_bytes(void* to, const void* from, std::size_t bytes, cudaMemcpyKind ki
   check(cudaMemcpyAsync(to, from, bytes, kind, native(stream)), "cudaMemcpyAsync");
 }
 
+/// Whether the current device reads the host's pages itself: then a copy from them is not staged, and whoever queued it
+/// may not change them yet.
+bool reads_host_pages() {
+  static thread_local std::pair<int, bool> known{-1, false};
+  int device = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  if (known.first != device) {
+    int value = 0;
+    check(cudaDeviceGetAttribute(&value, cudaDevAttrPageableMemoryAccessUsesHostPageTables, device),
+          "cudaDeviceGetAttribute");
+    known = {device, value != 0};
+  }
+  return known.second;
+}
+
 void fill_memory(Table& t) {
   t.device_count = [] {
     int n = 0;
@@ -87,6 +102,9 @@ void fill_memory(Table& t) {
   t.release_host = [](void* p) { check(cudaFreeHost(p), "cudaFreeHost"); };
   t.copy_to_device = [](void* to, const void* from, std::size_t bytes, Stream s) {
     copy_bytes(to, from, bytes, cudaMemcpyHostToDevice, s);
+    if (reads_host_pages()) {
+      check(cudaStreamSynchronize(native(s)), "cudaStreamSynchronize");
+    }
   };
   t.copy_to_host = [](void* to, const void* from, std::size_t bytes, Stream s) {
     copy_bytes(to, from, bytes, cudaMemcpyDeviceToHost, s);
@@ -104,8 +122,9 @@ void fill_memory(Table& t) {
     cudaGraph_t graph{};
     cudaGraphExec_t executable{};
     check(cudaStreamEndCapture(native(s), &graph), "cudaStreamEndCapture");
-    check(cudaGraphInstantiate(&executable, graph, 0), "cudaGraphInstantiate");
+    const cudaError_t made = cudaGraphInstantiate(&executable, graph, 0);
     check(cudaGraphDestroy(graph), "cudaGraphDestroy");
+    check(made, "cudaGraphInstantiate");
     return static_cast<Graph>(executable);
   };
   t.launch_graph = [](Graph g, Stream s) {

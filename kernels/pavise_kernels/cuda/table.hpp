@@ -132,6 +132,7 @@ struct Table {
   /// Memory of the host that copies overlap with work from (pinned).
   void* (*allocate_host)(std::size_t bytes);
   void (*release_host)(void*);
+  /// `from` may change once it returns.
   void (*copy_to_device)(void* to, const void* from, std::size_t bytes, Stream);
   void (*copy_to_host)(void* to, const void* from, std::size_t bytes, Stream);
   void (*copy)(void* to, const void* from, std::size_t bytes, Stream);
@@ -383,7 +384,8 @@ struct Table {
                        std::int64_t groups);
   void (*soft_round)(Stream, const float* x, const float* dy, float* out, std::int64_t height, std::int64_t width,
                      const float* table, std::int64_t groups);
-  /// As kernels::non_local_means, and the colours that it compares in.
+  /// As kernels::non_local_means, into another array, and the colours that it compares in; steps are elements of one image
+  /// from a group to the next.
   void (*non_local_means)(Stream, const NlmPlan&, std::int64_t x_step, const float* x, std::int64_t y_step, float* y,
                           std::int64_t groups);
   void (*lab_from_rgb)(Stream, const float* x, float* y, std::int64_t pixels, std::int64_t groups);
@@ -407,10 +409,11 @@ struct Table {
                      const LaneKeys&);
   /// x = 1 where it is more than `rate`, else 0.
   void (*keep_above)(Stream, float* x, std::int64_t n, float rate);
-  /// As kernels::total_variation. scratch: 4 times as many elements as x.
+  /// As kernels::total_variation, into another array. scratch: 4 times as many elements as x.
   void (*total_variation)(Stream, const TotalVariationStep&, const float* x, const float* kept, float* y,
                           float* scratch, std::int64_t groups);
-  /// y (+)= x over the loops (array 0: y, array 1: x), of arrays of `y_step` and `x_step` elements an image.
+  /// y (+)= x over the loops (array 0: y, array 1: x), of arrays of `y_step` and `x_step` elements an image; no element of
+  /// y belongs to two steps.
   void (*strided_copy)(Stream, const StridedLoop&, const float* x, std::int64_t x_step, float* y, std::int64_t y_step,
                        bool add, std::int64_t groups);
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "pavise/autodiff/tape.hpp"
+#include "pavise/core/parallel.hpp"
 #include "pavise/core/philox.hpp"
 #include "pavise/defend/filter/filter.hpp"
 
@@ -46,7 +47,7 @@ inline void draw_places(const traced::ResizePad& what, const PassKey& key, std::
                         std::int32_t* places) {
   const std::int64_t oh = what.out[1];
   const std::int64_t ow = what.out[2];
-  for (std::int64_t slot = 0; slot < slots; ++slot) {
+  parallel_for(slots, [&](std::int64_t slot) {
     const auto d = draw_resize({.seed = key.seed,
                                 .purpose = Purpose::defense,
                                 .image = key.images != nullptr ? key.images[slot] : static_cast<std::uint32_t>(slot),
@@ -62,7 +63,7 @@ inline void draw_places(const traced::ResizePad& what, const PassKey& key, std::
       const std::int64_t c = j - d.left;
       at[(oh + j) * lanes] = c >= 0 && c < d.width ? static_cast<std::int32_t>(c * what.in[2] / d.width) : -1;
     }
-  }
+  });
 }
 
 }  // namespace detail
