@@ -64,7 +64,7 @@ part_build() {
 
 part_check() { limited 100 "$build/gpu_checks"; }
 
-part_bench() { limited 150 "$build/bench" "$OUT/bench.jsonl"; }
+part_bench() { limited 170 "$build/bench" "$OUT/bench.jsonl"; }
 
 part_peers() { limited 200 python3 benchmarks/gpu/peers.py "$OUT/peers.jsonl" --seconds 170; }
 

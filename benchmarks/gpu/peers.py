@@ -32,6 +32,7 @@ from torch_workloads import frozen_view, resnet18, small_cnn  # noqa: E402
 
 EPS, STEPS = 0.1, 7
 ALPHA = 2.5 * EPS / STEPS
+APGD_PASSES = 101
 
 
 def median_ms(work, budget_ms=150.0):
@@ -81,9 +82,9 @@ class Setup:
         loss = F.cross_entropy(self.logits(self.net_view, x).float(), self.y, reduction="sum")
         return torch.autograd.grad(loss, x)[0]
 
-    def attack(self):
+    def attack(self, steps=STEPS):
         x = torch.clamp(self.x + (torch.rand_like(self.x) * 2 - 1) * EPS, 0, 1)
-        for _ in range(STEPS):
+        for _ in range(steps):
             g = self.gradient(x)
             x = torch.minimum(torch.maximum(x + ALPHA * g.sign(), self.low), self.high)
         return x
@@ -107,6 +108,11 @@ def pgd_train(s):
 
 def pgd(s):
     return lambda: s.attack()
+
+
+def apgd_passes(s):
+    """As many passes as Auto-PGD of 100 steps takes, with plain steps: no momentum, no best points, no verdicts."""
+    return lambda: s.attack(APGD_PASSES)
 
 
 def smoothing(s):
@@ -140,6 +146,8 @@ WORKLOADS = [  # the order is that of what is learnt for the time
                                                     "bf16_cl_graph", "fp32_graph"]),
     ("smoothing b4096", SMALL, smoothing, ["fp32", "tf32", "bf16", "tf32_graph", "bf16_graph", "bf16_cl_graph"]),
     ("forward b4096", SMALL, forward, ["fp32", "tf32", "tf32_graph", "bf16_graph"]),
+    ("apgd100 attack b4096", SMALL, apgd_passes, ["fp32", "tf32", "tf32_graph", "bf16_graph"]),
+    ("pgd7 attack b4096", SMALL, pgd, ["fp32", "tf32", "tf32_graph", "bf16_graph"]),
     ("resnet18 forward b1024", RESNET, forward, ["fp32", "tf32", "bf16", "tf32_cl", "bf16_cl"]),
     ("resnet18 pgd7 b1024", RESNET, pgd, ["tf32_cl", "bf16_cl"]),
     ("pgd7 training step b4096", SMALL, pgd_train, ["tf32_compile", "bf16_compile"]),

@@ -52,14 +52,15 @@ def main():
         cells.append(f"{row[0][0]:.3f} ({row[0][1]})" if row else "-")
         ratio = f"{of['tf32'] / ms:.2f} / {row[0][0] / ms:.2f}" if row and "tf32" in of else "-"
         share = r["flops"] / (ms * 1e-3) / (r["flops"] / (r["ms"] * 1e-3) / r["share_of_fma"]) if "share_of_fma" in r else 0
-        print(f"| {r['name']} | {ms:.3f} | {share:.0%} | {' | '.join(cells)} | {ratio} |")
+        speed = f" ({r['images_per_s']:,.0f} images/s, {r['ms_per_step']:.3f} ms a step)" if "ms_per_step" in r else ""
+        print(f"| {r['name']} | {ms:.3f}{speed} | {share:.0%} | {' | '.join(cells)} | {ratio} |")
     for name in sorted(set(best) - names):
         row = sorted(best[name])
         of = dict((v, m) for m, v in row)
         print(f"| {name} (PyTorch alone) | - | - | {of.get('fp32', 0):.3f} | {of.get('tf32', 0):.3f} | "
               f"{row[0][0]:.3f} ({row[0][1]}) | - |")
     print("\n| kernel | ms | share of FMA peak or copy bandwidth |\n| --- | --- | --- |")
-    for r in by.get("layers", []) + by.get("weights", []) + by.get("elements", []):
+    for r in by.get("layers", []) + by.get("weights", []) + by.get("elements", []) + by.get("filters", []):
         shares = []
         if "share_of_fma" in r:
             shares.append(f"{r['share_of_fma']:.0%} fma")

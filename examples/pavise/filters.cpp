@@ -92,7 +92,9 @@ void run_filters(FiltersOptions o) {
                      static_cast<int>(stage.size()), stage.data());
       };
     }
-    const auto r = evaluate::show_filter(model, filters, test, threat, o.show);
+    const auto r = filters.empty() ? evaluate::show_filter(model, filters, test, threat, o.show)
+                                   : evaluate::show_filter(model, o.behind(filters, file.model, test.image_shape()),
+                                                           filters.to_string(), test, threat, o.show);
     const std::string declares =
         concat(r.declaration.random ? "random" : "fixed", r.declaration.differentiable ? "" : ", not differentiable");
     std::fprintf(table, "%-28s %-24s %9s %9s %9s\n", filters.empty() ? "none" : r.filters.c_str(), declares.c_str(),

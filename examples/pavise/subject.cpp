@@ -101,22 +101,26 @@ attack::Classifier Subject::bare_classifier(const nn::Model& model) const {
   return attack::smoothed(plain, attack::parse_number("--smooth", smooth), {.draws = draws});
 }
 
+attack::Classifier Subject::behind(const defend::FilterList<float>& list, const nn::Model& model,
+                                   const Shape& input) const {
+  const Device on = chosen_device();
+  const auto& layers = model.net().layers();
+  const bool filtered = std::any_of(layers.begin(), layers.end(), [](const auto& layer) {
+    return dynamic_cast<const defend::Filter<float>*>(layer.second.get()) != nullptr;
+  });
+  if (on.is_cuda() && smooth.empty() && detector.empty() && !filtered) {  // all of it there
+    return device::classifier(std::make_shared<const nn::Model>(defend::with_filters(list, model, input)), on,
+                              device_options(fast))
+        .with_name(concat(list.to_string(), " | ", model.name()));
+  }
+  return defend::Pipeline(list, bare_classifier(model), input);
+}
+
 attack::Classifier Subject::classifier(const nn::Model& model, const Shape& input) const {
   if (filters.empty()) {
     return bare_classifier(model);
   }
-  const auto list = make_filters(filters);
-  const Device on = chosen_device();
-  const auto& inner = model.net().layers();
-  const bool filtered = std::any_of(inner.begin(), inner.end(), [](const auto& layer) {
-    return dynamic_cast<const defend::Filter<float>*>(layer.second.get()) != nullptr;
-  });
-  const attack::Classifier all =
-      on.is_cuda() && smooth.empty() && detector.empty() && !filtered  // all of it there
-          ? device::classifier(std::make_shared<const nn::Model>(defend::with_filters(list, model, input)), on,
-                               device_options(fast))
-                .with_name(concat(list.to_string(), " | ", model.name()))
-          : defend::Pipeline(list, bare_classifier(model), input);
+  const attack::Classifier all = behind(make_filters(filters), model, input);
   return all.with_draws(all.declaration().random ? draws : 1, all.repeats_draws());
 }
 

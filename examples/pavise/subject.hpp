@@ -15,6 +15,7 @@
 #include "pavise/attack/threat.hpp"
 #include "pavise/core/tensor.hpp"
 #include "pavise/data/dataset.hpp"
+#include "pavise/defend/filter/filter.hpp"
 #include "pavise/io/model_file.hpp"
 
 namespace pavise::program {
@@ -41,7 +42,9 @@ struct Subject : Shared {
   data::Dataset load_test(const nn::Model& model) const;
   /// The model, its smoothed classifier, or the model with the detector, without filters; refers to the model.
   attack::Classifier bare_classifier(const nn::Model& model) const;
-  /// The same behind the filters, of images of shape `input`.
+  /// The same behind some filters, of images of shape `input`; on a device together with them.
+  attack::Classifier behind(const defend::FilterList<float>& list, const nn::Model& model, const Shape& input) const;
+  /// The same behind the command's filters, asked for as many draws as it says.
   attack::Classifier classifier(const nn::Model& model, const Shape& input) const;
   /// A record with data, model, defence, label, threat and command.
   nlohmann::json make_record(const std::string& kind, const io::ModelFile& file, const data::Dataset& test) const;

@@ -43,13 +43,13 @@ struct FilterResult {
 /// Attacks `model` behind `filters` twice: by an attack that is made on the model alone, and by the one that `adapt`
 /// makes of what the filters declare: expectation over the draws of random ones, substitutes in the backward pass of
 /// those that are not differentiable. The images that both break are the same ones up to the draws that judge.
-inline FilterResult show_filter(const attack::Classifier& model, const defend::FilterList<float>& filters,
+/// `all`: the model behind the filters, whose text is `filters`.
+inline FilterResult show_filter(const attack::Classifier& model, const attack::Classifier& all, std::string filters,
                                 const data::Dataset& test, const attack::Threat& threat,
                                 const FilterOptions& options = {}) {
-  const attack::Classifier all = defend::Pipeline(filters, model, test.image_shape());
   const attack::Classifier pipeline = all.with_draws(all.declaration().random ? options.settings.draws : 1);
   FilterResult out;
-  out.filters = filters.to_string();
+  out.filters = std::move(filters);
   out.declaration = pipeline.declaration();
   out.total = test.size();
 
@@ -87,6 +87,14 @@ inline FilterResult show_filter(const attack::Classifier& model, const defend::F
   out.clean = report.clean_correct;
   out.adaptive = report.robust_correct;
   return out;
+}
+
+/// The same of a pipeline of both.
+inline FilterResult show_filter(const attack::Classifier& model, const defend::FilterList<float>& filters,
+                                const data::Dataset& test, const attack::Threat& threat,
+                                const FilterOptions& options = {}) {
+  return show_filter(model, defend::Pipeline(filters, model, test.image_shape()), filters.to_string(), test, threat,
+                     options);
 }
 
 }  // namespace pavise::evaluate
