@@ -42,6 +42,30 @@ inline void check_attack_steps(Report& report, const Table& t) {
   }
 }
 
+/// Momentum of gradients with every kind of number, and of images without a direction.
+inline void check_momentum(Report& report, const Table& t) {
+  for (const std::int64_t n : {1, 7, 64, 150}) {
+    Rows gradient = special_numbers(kImages * n, 3, -1.0f, 1.0f);
+    std::fill_n(gradient.begin(), n, 0.0f);
+    compare_lanes(
+        report, t, pavise::concat("momentum of ", n), kImages, {{gradient, n}, {numbers(kImages * n, 2), n}},
+        [&](const std::vector<float*>& a, std::int64_t) {
+          kernels::run_light([&](auto isa) {
+            alignas(64) std::array<float, 16> decay{}, one{};
+            decay.fill(0.7f);
+            one.fill(1.0f);
+            pavise::AlignedVector<float> direction(a[0], a[0] + n * 16);
+            lane_finite<float>(isa, direction.data(), direction.data(), n, 16);
+            lane_direction<float>(isa, direction.data(), direction.data(), n, 16, 1);
+            lane_combine<float>(isa, a[1], n, 16, a[1], decay.data(), direction.data(), one.data(), nullptr, nullptr);
+          });
+        },
+        [&](const std::vector<float*>& a, std::int64_t groups) {
+          t.add_momentum(nullptr, a[0], a[1], 0.7f, n, groups);
+        });
+  }
+}
+
 /// Rounds of Auto-PGD from made-up losses and gradients: verdicts, best points, restarts and steps.
 inline void check_apgd(Report& report, const Table& t) {
   constexpr std::int64_t kSteps = 9;

@@ -13,6 +13,7 @@
 #include "pavise/attack/apgd.hpp"
 #include "pavise/attack/bpda.hpp"
 #include "pavise/attack/deepfool.hpp"
+#include "pavise/attack/mifgsm.hpp"
 #include "pavise/attack/pgd.hpp"
 #include "pavise/attack/run.hpp"
 #include "pavise/autodiff/noise.hpp"
@@ -165,6 +166,8 @@ inline void check_device_attacks(Report& report, const Model& model, std::int64_
   compare_attack(report, fgsm(linf(0.1)), model, on_device, images);
   compare_attack(report, Pgd(l1(3.0), {.steps = 2}), model, on_device, images);
   compare_attack(report, fgsm(l1(3.0)), model, on_device, images);
+  compare_attack(report, Mifgsm(linf(0.1), {.steps = 3, .decay = 0.5}), model, on_device, images);
+  compare_attack(report, Mifgsm(l2(0.5), {.steps = 3, .targeted = true}), model, on_device, images);
   // Attempts that end at different steps, and make room for others.
   for (const auto& threat : {linf(0.03), l2(0.2)}) {
     for (const auto loss : {ApgdLoss::cross_entropy, ApgdLoss::dlr, ApgdLoss::dlr_targeted}) {

@@ -39,6 +39,7 @@ const Check kChecks[] = {
     {"elementwise", true, cuda_checks::check_elementwise},
     {"attack_steps", true, cuda_checks::check_attack_steps},
     {"apgd", true, cuda_checks::check_apgd},
+    {"momentum", true, cuda_checks::check_momentum},
     {"rows", true, cuda_checks::check_rows},
     {"losses", true, cuda_checks::check_losses},
     {"softmax", true, cuda_checks::check_softmax},

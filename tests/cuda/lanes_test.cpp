@@ -24,6 +24,7 @@ TEST_CASE("cuda losses: the CPU's bits") { check_in_each_order(cuda_checks::chec
 TEST_CASE("cuda softmax: the CPU's bits") { check_in_each_order(cuda_checks::check_softmax); }
 TEST_CASE("cuda attack steps: the CPU's bits") { check_in_each_order(cuda_checks::check_attack_steps); }
 TEST_CASE("cuda Auto-PGD: the CPU's bits") { check_in_each_order(cuda_checks::check_apgd); }
+TEST_CASE("cuda momentum: the CPU's bits") { check_in_each_order(cuda_checks::check_momentum); }
 TEST_CASE("cuda rows") { check_in_each_order(cuda_checks::check_rows); }
 TEST_CASE("cuda random numbers: the CPU's bits") { check_in_each_order(cuda_checks::check_random); }
 TEST_CASE("cuda element-wise: the CPU's bits") { check_in_each_order(cuda_checks::check_elementwise); }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "pavise/attack/threat.hpp"
@@ -21,6 +22,8 @@ struct Descent {
   std::int64_t steps = 1;
   bool random_start = true;
   double l1_sparsity = 0;  ///< L1: share of the coordinates that a step moves
+  /// Steps follow g <- momentum g + gradient / ||gradient||_1 (MI-FGSM); without a value the gradient itself.
+  std::optional<double> momentum = {};
 };
 
 /// What an Auto-PGD maximises: cross-entropy; the difference of logits ratio; or the targeted ratio, for one target

@@ -171,7 +171,8 @@ class Attack {
         });
   }
 
- private:
+ protected:
+  /// All attempts on a device that holds the model.
   static void attempt_on(Accelerator& device, const Descent& descent, const Work& work, std::span<Attempt> attempts) {
     AlignedVector<float> x;
     for (std::size_t begin = 0; begin < attempts.size();) {
@@ -194,6 +195,7 @@ class Attack {
     }
   }
 
+ private:
   Threat threat_;
 };
 

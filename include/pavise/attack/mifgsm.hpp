@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -37,7 +38,8 @@ class Mifgsm : public SearchAttack {
     if (options_.step_size == 0.0) {
       options_.step_size = threat.epsilon / static_cast<double>(options_.steps);
     }
-    if (!options_.loss) {
+    custom_ = static_cast<bool>(options_.loss);
+    if (!custom_) {
       options_.loss = [](Var<float> logits, const std::int32_t* labels) { return cross_entropy(logits, labels); };
     }
   }
@@ -46,6 +48,16 @@ class Mifgsm : public SearchAttack {
   std::string name() const override { return "mifgsm"; }
   bool targeted() const override { return options_.targeted; }
   bool random() const override { return false; }
+  std::optional<Descent> descent() const override {
+    if (custom_ || options_.stop_at_success) {
+      return {};
+    }
+    return Descent{.threat = threat(),
+                   .alpha = options_.targeted ? -options_.step_size : options_.step_size,
+                   .steps = options_.steps,
+                   .random_start = false,
+                   .momentum = options_.decay};
+  }
 
   std::unique_ptr<Search> search(Lanes& lanes) const override { return std::make_unique<State>(lanes, options_); }
 
@@ -92,6 +104,7 @@ class Mifgsm : public SearchAttack {
   };
 
   MifgsmOptions options_;
+  bool custom_ = false;  ///< a loss of the caller's own
 };
 
 }  // namespace pavise::attack

@@ -217,6 +217,10 @@ class SearchAttack : public Attack {
   }
 
   void attempt(const Classifier& model, const Work& work, std::span<Attempt> attempts) const override {
+    if (const auto on_device = descent(); model.accelerator() != nullptr && on_device) {
+      attempt_on(*model.accelerator(), *on_device, work, attempts);
+      return;
+    }
     const auto count = static_cast<std::int64_t>(attempts.size());
     const std::int64_t threads = thread_count();
     // One image at a time where a group would be mostly empty lanes; else as many lanes as keep all threads busy.

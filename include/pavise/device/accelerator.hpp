@@ -122,8 +122,19 @@ class GpuAccelerator : public attack::Accelerator {
     const auto take_step = [&] {
       net.forward(x_.get(), clean.images());
       net.cross_entropy(labels(), 0.0f, 1.0f);
-      k.attack_step(stream, x_.get(), net.backward(), center_.get(), n, groups, step);
+      const float* direction = net.backward();
+      if (descent.momentum && direction != nullptr) {
+        k.add_momentum(stream, direction, momentum_.get(), static_cast<float>(*descent.momentum), n, groups);
+        direction = momentum_.get();
+      }
+      k.attack_step(stream, x_.get(), direction, center_.get(), n, groups, step);
     };
+    if (descent.momentum) {
+      if (momentum_.size() == 0) {
+        momentum_ = Array<float>(*stream_, x_.size());
+      }
+      k.fill_bytes(momentum_.get(), 0, static_cast<std::size_t>(groups * 32 * n) * sizeof(float), stream);
+    }
     if (net.random()) {  // each step is a query of its own, as attack::query's
       std::vector<std::uint32_t> names(static_cast<std::size_t>(clean.images()));
       for (std::int64_t i = 0; i < descent.steps; ++i) {
@@ -136,13 +147,13 @@ class GpuAccelerator : public attack::Accelerator {
         take_step();
       }
     } else {
-      run_recorded(
-          {clean.images(), descent.steps, step.norm, step.alpha, step.epsilon, step.low, step.high, step.sparsity},
-          [&] {
-            for (std::int64_t i = 0; i < descent.steps; ++i) {
-              take_step();
-            }
-          });
+      run_recorded({clean.images(), descent.steps, step.norm, step.alpha, step.epsilon, step.low, step.high,
+                    step.sparsity, static_cast<float>(descent.momentum.value_or(-1))},
+                   [&] {
+                     for (std::int64_t i = 0; i < descent.steps; ++i) {
+                       take_step();
+                     }
+                   });
     }
     if (adversarial != nullptr) {
       fetch(x_.get(), clean.lanes(), n, clean.images(), adversarial);
@@ -183,7 +194,7 @@ class GpuAccelerator : public attack::Accelerator {
       network_.weight_gradients();
     };
     if (peers_ == nullptr && !network_.random()) {
-      run_recorded({images, 0, 0, smoothing, 0, 0, 0, 0}, passes);
+      run_recorded({images, 0, 0, smoothing, 0, 0, 0, 0, 0}, passes);
     } else {  // what others send, and new random numbers, cannot be recorded
       passes();
     }
@@ -230,8 +241,8 @@ class GpuAccelerator : public attack::Accelerator {
   }
 
  private:
-  /// What decides the work of a graph: images, steps, norm, alpha or smoothing, epsilon, box, sparsity.
-  using GraphKey = std::tuple<std::int64_t, std::int64_t, int, float, float, float, float, float>;
+  /// What decides the work of a graph: images, steps, norm, alpha or smoothing, epsilon, box, sparsity, momentum.
+  using GraphKey = std::tuple<std::int64_t, std::int64_t, int, float, float, float, float, float, float>;
 
   /// A function that `apply` makes, and which of its passes the device holds.
   struct Pass {
@@ -381,7 +392,7 @@ class GpuAccelerator : public attack::Accelerator {
   Network network_;
   std::shared_ptr<Peers> peers_;
   std::unique_ptr<Network> evaluation_;  ///< where evaluation passes are not those of training
-  Array<float> host_, center_, x_, draws_;
+  Array<float> host_, center_, x_, draws_, momentum_;
   Array<std::uint32_t> labels_, ids_, restarts_, words_, drawn_ids_;
   std::map<GraphKey, RecordedWork> graphs_;
   std::vector<float> downloaded_, staged_;
@@ -419,7 +430,7 @@ struct Held {
 
 }  // namespace detail
 
-/// The model on a device, as attacks and evaluations see it: FGSM, BIM, PGD, and Auto-PGD in Linf and L2 run there from
+/// The model on a device, as attacks and evaluations see it: FGSM, BIM, MI-FGSM, PGD, and Auto-PGD in Linf and L2 run there from
 /// start to end; for every other attack the passes of all threads are collected and run there together. Filters that are
 /// layers of the model run there too.
 inline attack::Classifier classifier(std::shared_ptr<const nn::Model> model, Device device, Options options = {}) {

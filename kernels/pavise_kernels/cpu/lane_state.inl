@@ -90,6 +90,14 @@ void lane_norm(Tag, const T* a, std::int64_t n, int lanes, int norm, T* out) {
   lanes == 16 ? lane_norm_lanes<T, 16>(a, n, norm, out) : lane_norm_lanes<T, 1>(a, n, norm, out);
 }
 
+/// g / ||g||, where g times `inverse` has the norm 1 / scale and the sum (of squares, or of sizes) `sum`; 0 without a
+/// direction (all zero, infinite, NaN).
+template <class T, int L>
+PAVISE_INLINE Pack<T, L> lane_normalised(Pack<T, L> g, Pack<T, L> inverse, Pack<T, L> scale, Pack<T, L> sum) {
+  const auto moves = Pack<T, L>::broadcast(std::numeric_limits<T>::infinity()) > sum;
+  return select(moves, g * inverse * scale, Pack<T, L>::broadcast(T{0}));
+}
+
 template <class T, int L>
 PAVISE_LANES void lane_direction_lanes(T* d, const T* g, std::int64_t n, int norm) {
   using P = Pack<T, L>;
@@ -111,11 +119,9 @@ PAVISE_LANES void lane_direction_lanes(T* d, const T* g, std::int64_t n, int nor
     const P v = P::load(g + i) * inverse;
     sum = norm == 1 ? sum + abs(v) : fma(v, v, sum);
   }
-  // Without a direction (all zero, infinite, NaN) the image stays.
-  const auto moves = P::broadcast(std::numeric_limits<T>::infinity()) > sum;
   const P scale = P::broadcast(T{1}) / (norm == 1 ? sum : sqrt(sum));
   for (std::int64_t i = 0; i < n * L; i += L) {
-    select(moves, P::load(g + i) * inverse * scale, zero).store(d + i);
+    lane_normalised(P::load(g + i), inverse, scale, sum).store(d + i);
   }
 }
 

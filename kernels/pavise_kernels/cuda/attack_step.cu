@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Steps and projections of gradient attacks. Linf is element by element; L2 has norms of each image, which one warp of a
-// block sums in the order of the elements, as the CPU's lane does, while all of them fetch. Oracles: kernels::linf_step, l1_step, l2_step and the starts, bit for
+// block sums in the order of the elements, as the CPU's lane does, while all of them fetch. Oracles: kernels::linf_step, l1_step, l2_step, lane_direction and the starts, bit for
 // bit.
 #include "pavise_kernels/cuda/elements.cuh"
 #include "pavise_kernels/cuda/fold.cuh"
@@ -57,6 +57,28 @@ __global__ void __launch_bounds__(kBlockWarps * 32)
   const P factor = l2_factor(distance, s.epsilon);
   for (std::int64_t i = warp_id(); i < n; i += kBlockWarps) {
     l2_clipped(P::load(x + i * 32), P::load(center + i * 32), factor, s.low, s.high).store(x + i * 32);
+  }
+}
+
+/// A block takes a group of 32 images.
+__global__ void __launch_bounds__(kBlockWarps * 32)
+    add_momentum_kernel(const float* all_gradients, float* all_momenta, float decay, std::int64_t n) {
+  using P = Pack<float, 32>;
+  float* const shared = dynamic_shared();
+  const float* const gradient = all_gradients + blockIdx.x * n * 32;
+  float* const momentum = all_momenta + blockIdx.x * n * 32;
+  const P one = P::broadcast(1.0f);
+  const auto element = [&](std::int64_t i) {
+    float g = gradient[i * 32 + lane_id()];
+    lane_finite_lanes<float, 1>(&g, &g, 1);
+    return P{g};
+  };
+  const P inverse = one / fold(n, shared, element, [](P v, P most) { return max(abs(v), most); });
+  const P sum = fold(n, shared, element, [&](P v, P total) { return total + abs(v * inverse); });
+  const P scale = one / sum;
+  for (std::int64_t i = warp_id(); i < n; i += kBlockWarps) {
+    const P direction = lane_normalised(element(i), inverse, scale, sum);
+    fma(direction, one, P::load(momentum + i * 32) * P::broadcast(decay)).store(momentum + i * 32);
   }
 }
 
@@ -146,6 +168,11 @@ void fill_attack_step(Table& t) {
       launch(stream, "l2_step", l2_step_kernel, dim3(static_cast<unsigned>(groups)), kBlockWarps * 32, kFoldShared, x,
              gradient, center, n, step);
     }
+  };
+  t.add_momentum = [](Stream stream, const float* gradient, float* momentum, float decay, std::int64_t n,
+                      std::int64_t groups) {
+    launch(stream, "add_momentum", add_momentum_kernel, dim3(static_cast<unsigned>(groups)), kBlockWarps * 32,
+           kFoldShared, gradient, momentum, decay, n);
   };
   t.random_start = random_start;
   t.distance = [](Stream stream, const float* x, const float* center, std::int64_t n, int norm, float* out,

@@ -277,6 +277,10 @@ struct Table {
   /// x <- projection of x + step, as kernels::linf_step, l1_step and l2_step; gradient may be null.
   void (*attack_step)(Stream, float* x, const float* gradient, const float* center, std::int64_t n, std::int64_t groups,
                       const AttackStep&);
+  /// momentum <- decay momentum + gradient / ||gradient||_1, as kernels::lane_direction and lane_combine; elements of the
+  /// gradient that are not finite count as 0.
+  void (*add_momentum)(Stream, const float* gradient, float* momentum, float decay, std::int64_t n,
+                       std::int64_t groups);
   /// x <- a random point of the ball. x: [group][n][32]; draws: room for [group][n + 2][32] in L2, [group][n + 1][32] in
   /// L1, else null. The keys' image and restart are [group][32].
   void (*random_start)(Stream, float* x, const float* center, std::int64_t n, std::int64_t groups, const AttackStep&,
