@@ -16,6 +16,7 @@
 #include "cuda/gather_gemm_checks.hpp"
 #include "cuda/lane_checks.hpp"
 #include "cuda/network_checks.hpp"
+#include "cuda/norm_checks.hpp"
 #include "cuda/peers_checks.hpp"
 #include "cuda/training_checks.hpp"
 #include "cuda/weight_gradient_checks.hpp"

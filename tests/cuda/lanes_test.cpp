@@ -17,6 +17,7 @@
 #include "cuda/attack_checks.hpp"
 #include "cuda/batch_norm_checks.hpp"
 #include "cuda/lane_checks.hpp"
+#include "cuda/norm_checks.hpp"
 #include "cuda/orders.hpp"
 #include "cuda/weight_gradient_checks.hpp"
 

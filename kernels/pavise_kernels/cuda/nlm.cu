@@ -9,7 +9,7 @@ namespace pavise::kernels::cuda {
 namespace {
 
 /// Pixels that a warp takes.
-constexpr int kStrip = 4;
+constexpr int kRowsOfWarp = 4;
 
 /// C: channels, whose sums stay in registers; 0: any number of them, and their sums are in y.
 template <int C>
@@ -46,14 +46,14 @@ struct NonLocalMeans {
   __device__ void operator()(std::int64_t g, std::int64_t part) const {
     const float* const in = x + g * x_step * 32;
     const std::int64_t pixels = p.height * p.width;
-    const std::int64_t first = part / p.width * kStrip;
+    const std::int64_t first = part / p.width * kRowsOfWarp;
     const std::int64_t j = part % p.width;
     const std::int64_t* const rows = p.y + p.patch + p.search;
     float* const out = y + (g * y_step + first * p.width + j) * 32;
-    P total[kStrip];
-    P mean[kStrip][C > 0 ? C : 1];
+    P total[kRowsOfWarp];
+    P mean[kRowsOfWarp][C > 0 ? C : 1];
     PAVISE_UNROLL
-    for (int k = 0; k < kStrip; ++k) {
+    for (int k = 0; k < kRowsOfWarp; ++k) {
       total[k] = P::broadcast(0.0f);
       for (std::int64_t c = 0; c < channels(); ++c) {
         if constexpr (C > 0) {
@@ -65,12 +65,12 @@ struct NonLocalMeans {
     }
     for (std::int64_t oy = -p.search; oy <= p.search; ++oy) {
       for (std::int64_t ox = -p.search; ox <= p.search; ++ox) {
-        P distance[kStrip];
-        for (int r = 0; r < kStrip - 1 + side() && first + r < p.height + 2 * p.patch; ++r) {
+        P distance[kRowsOfWarp];
+        for (int r = 0; r < kRowsOfWarp - 1 + side() && first + r < p.height + 2 * p.patch; ++r) {
           const std::int64_t i = first + r - p.patch;
           const P d = row_distance(in + rows[i] * p.width * 32, in + rows[i + oy] * p.width * 32, j, ox);
           PAVISE_UNROLL
-          for (int k = 0; k < kStrip; ++k) {
+          for (int k = 0; k < kRowsOfWarp; ++k) {
             if (r == k) {
               distance[k] = d;
             } else if (r > k && r < k + side()) {
@@ -80,7 +80,7 @@ struct NonLocalMeans {
         }
         const std::int64_t column = p.x[j + p.patch + p.search + ox];
         PAVISE_UNROLL
-        for (int k = 0; k < kStrip; ++k) {
+        for (int k = 0; k < kRowsOfWarp; ++k) {
           if (first + k >= p.height) {
             continue;
           }
@@ -101,7 +101,7 @@ struct NonLocalMeans {
       }
     }
     PAVISE_UNROLL
-    for (int k = 0; k < kStrip; ++k) {
+    for (int k = 0; k < kRowsOfWarp; ++k) {
       for (std::int64_t c = 0; c < channels() && first + k < p.height; ++c) {
         float* const to = out + (c * pixels + k * p.width) * 32;
         if constexpr (C > 0) {
@@ -138,7 +138,7 @@ void fill_nlm(Table& t) {
   t.non_local_means = [](Stream stream, const NlmPlan& p, std::int64_t x_step, const float* x, std::int64_t y_step,
                          float* y, std::int64_t groups) {
     const auto queue = [&](auto channels) {
-      each_warp(stream, "non_local_means", groups, (p.height + kStrip - 1) / kStrip * p.width,
+      each_warp(stream, "non_local_means", groups, (p.height + kRowsOfWarp - 1) / kRowsOfWarp * p.width,
                 NonLocalMeans<channels()>{p, x, x_step, y, y_step});
     };
     switch (p.channels) {
