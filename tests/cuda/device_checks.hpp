@@ -156,6 +156,23 @@ inline void compare_attack(Report& report, const pavise::attack::Attack& attack,
   report.equal(what + ", backward passes", got.backward_passes, expected.backward_passes);
 }
 
+/// Auto-PGD, whose attempts end at different steps and make room for others, and momentum.
+inline void check_device_ascents(Report& report, const Model& model, std::int64_t images) {
+  using namespace pavise::attack;  // NOLINT(google-build-using-namespace)
+  const Classifier on_device = pavise::device::classifier(model, Device::cuda(0), {.capacity = (images + 1) / 2});
+  compare_attack(report, Mifgsm(linf(0.1), {.steps = 3, .decay = 0.5}), model, on_device, images);
+  compare_attack(report, Mifgsm(l2(0.5), {.steps = 3, .targeted = true}), model, on_device, images);
+  for (const auto& threat : {linf(0.03), l2(0.2)}) {
+    for (const auto loss : {ApgdLoss::cross_entropy, ApgdLoss::dlr, ApgdLoss::dlr_targeted}) {
+      compare_attack(report, Apgd(threat, {.steps = 8, .loss = loss, .targets = 2}), model, on_device, images);
+    }
+    compare_attack(report, Apgd(threat, {.steps = 5, .targeted = true, .random_start = false}), model, on_device,
+                   images);
+    compare_attack(report, Apgd(threat, {.steps = 4, .loss = ApgdLoss::dlr_targeted, .targeted = true}), model,
+                   on_device, images);
+  }
+}
+
 inline void check_device_attacks(Report& report, const Model& model, std::int64_t images) {
   using namespace pavise::attack;  // NOLINT(google-build-using-namespace)
   const Classifier on_device = pavise::device::classifier(model, Device::cuda(0), {.capacity = (images + 1) / 2});
@@ -166,18 +183,6 @@ inline void check_device_attacks(Report& report, const Model& model, std::int64_
   compare_attack(report, fgsm(linf(0.1)), model, on_device, images);
   compare_attack(report, Pgd(l1(3.0), {.steps = 2}), model, on_device, images);
   compare_attack(report, fgsm(l1(3.0)), model, on_device, images);
-  compare_attack(report, Mifgsm(linf(0.1), {.steps = 3, .decay = 0.5}), model, on_device, images);
-  compare_attack(report, Mifgsm(l2(0.5), {.steps = 3, .targeted = true}), model, on_device, images);
-  // Attempts that end at different steps, and make room for others.
-  for (const auto& threat : {linf(0.03), l2(0.2)}) {
-    for (const auto loss : {ApgdLoss::cross_entropy, ApgdLoss::dlr, ApgdLoss::dlr_targeted}) {
-      compare_attack(report, Apgd(threat, {.steps = 8, .loss = loss, .targets = 2}), model, on_device, images);
-    }
-    compare_attack(report, Apgd(threat, {.steps = 5, .targeted = true, .random_start = false}), model, on_device,
-                   images);
-    compare_attack(report, Apgd(threat, {.steps = 4, .loss = ApgdLoss::dlr_targeted, .targeted = true}), model,
-                   on_device, images);
-  }
   // Without a loop of its own on the device: through the exchange.
   compare_attack(report, DeepFool(l2(1.0), {.steps = 2}), model, on_device, std::min<std::int64_t>(images, 6));
   compare_attack(report, Apgd(l1(3.0), {.steps = 3}), model, on_device, std::min<std::int64_t>(images, 6));
@@ -211,9 +216,13 @@ inline void check_broken_ascent(Report& report, const Table&) {
   }
 }
 
-inline void check_small_attacks(Report& report, const Table&) { check_device_attacks(report, all_operations(4), 35); }
+inline void check_small_attacks(Report& report, const Table&) {
+  check_device_attacks(report, all_operations(4), 35);
+  check_device_ascents(report, pavise::nn::mlp({.seed = 1, .input = Shape{1, 5, 5}, .hidden = {17, 9}}), 70);
+}
 inline void check_large_attacks(Report& report, const Table&) {
   check_device_attacks(report, pavise::nn::small_cnn({.seed = 5}), 3000);
+  check_device_ascents(report, pavise::nn::small_cnn({.seed = 5}), 3000);
 }
 
 inline void check_certificates(Report& report, const Model& model, std::int64_t images, std::int64_t n,
