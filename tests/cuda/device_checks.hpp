@@ -217,8 +217,12 @@ inline void check_broken_ascent(Report& report, const Table&) {
 }
 
 inline void check_small_attacks(Report& report, const Table&) {
-  check_device_attacks(report, all_operations(4), 35);
-  check_device_ascents(report, pavise::nn::mlp({.seed = 1, .input = Shape{1, 5, 5}, .hidden = {17, 9}}), 70);
+  const Model small = pavise::nn::mlp({.seed = 1, .input = Shape{1, 5, 5}, .hidden = {17, 9}});
+  check_device_attacks(report, small, 70);
+  check_device_ascents(report, small, 70);
+  const Model all = all_operations(4);
+  const auto on_device = pavise::device::classifier(all, Device::cuda(0), {.capacity = 32});
+  compare_attack(report, pavise::attack::Pgd(pavise::attack::linf(0.1), {.steps = 2}), all, on_device, 35);
 }
 inline void check_large_attacks(Report& report, const Table&) {
   check_device_attacks(report, pavise::nn::small_cnn({.seed = 5}), 3000);
