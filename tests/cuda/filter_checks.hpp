@@ -63,6 +63,14 @@ inline void check_filtered_models(Report& report, const Table&) {
   }
 }
 
+/// Those with scratch, substitutes and places of their own, for one group of images.
+inline void check_few_filtered_models(Report& report, const Table&) {
+  for (const auto& texts :
+       std::vector<std::vector<std::string>>{{"median:4-6"}, {"jpeg:75"}, {"tv:0.03-0.5-2"}, {"resize-pad:3"}}) {
+    compare_model(report, filtered(texts, Shape{3, 4, 5}), 5);
+  }
+}
+
 /// Deterministic filters leave the whole attack to the device; of random ones every step is a query of its own, alone or
 /// the mean of several.
 inline void check_filtered_attacks(Report& report, const Table&) {
