@@ -161,7 +161,7 @@ inline void check_bounds_training(Report& report, const Table&) {
       options.accelerate = pavise::device::training(Device::cuda(0));
     }
     histories.push_back(
-        Trainer(std::make_shared<Ibp>(pavise::attack::linf(0.01), IbpOptions{.warm_up = 0, .ramp = 0.5}), options)
+        Trainer(std::make_shared<Ibp>(pavise::attack::linf(0.1), IbpOptions{.warm_up = 0, .ramp = 0.5}), options)
             .fit(model, set));
     const auto v = model.parameters().values();
     values.emplace_back(v.begin(), v.end());
