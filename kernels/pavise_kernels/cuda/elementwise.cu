@@ -119,17 +119,10 @@ struct BinaryStrided {
   std::int64_t b_step;
   float* y;
   __device__ void operator()(std::int64_t g, std::int64_t i) const {
-    std::int64_t at_a = 0;
-    std::int64_t at_b = 0;
-    std::int64_t rest = i;
-    for (int d = loop.rank - 1; d >= 0; --d) {
-      const std::int64_t step = rest % loop.extent[d];
-      rest /= loop.extent[d];
-      at_a += step * loop.stride[1][d];
-      at_b += step * loop.stride[2][d];
-    }
-    const auto va = load_element<float, 32>(a + g * a_step, at_a, a_step == 0);
-    const auto vb = load_element<float, 32>(b + g * b_step, at_b, b_step == 0);
+    std::int64_t at[StridedLoop::kArrays];
+    loop.locate(i, at);
+    const auto va = load_element<float, 32>(a + g * a_step, at[1], a_step == 0);
+    const auto vb = load_element<float, 32>(b + g * b_step, at[2], b_step == 0);
     BinaryFunction<F>::value(va, vb).store(y + (g * count + i) * 32);
   }
 };
