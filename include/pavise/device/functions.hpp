@@ -67,11 +67,6 @@ inline Array<float> to_floats(const Stream& stream, std::span<const double> valu
   return {stream, std::vector<float>(values.begin(), values.end())};
 }
 
-/// A table of places on the device.
-inline Array<std::int64_t> to_places(const Stream& stream, const std::vector<std::int64_t>& values) {
-  return {stream, values};
-}
-
 /// Functions whose derivative is that of x itself.
 class StraightThrough : public Function {
  public:
@@ -162,8 +157,8 @@ class QuantiseFunction : public StraightThrough {
 class WindowFunction : public Function {
  public:
   WindowFunction(const Stream& stream, const traced::Windows& w, std::int64_t channels, std::int64_t groups)
-      : y_(to_places(stream, w.y)),
-        x_(to_places(stream, w.x)),
+      : y_(stream, w.y),
+        x_(stream, w.x),
         windows_(w.plan(y_.get(), x_.get())),
         channels_(channels),
         shares_(stream, groups * channels * w.height * w.width * 32) {}
@@ -275,7 +270,7 @@ class SoftRoundFunction : public Function {
 class NlmFunction : public StraightThrough {
  public:
   NlmFunction(const Stream& stream, const traced::NonLocalMeans& what, std::int64_t size, std::int64_t groups)
-      : StraightThrough(size), y_(to_places(stream, what.y)), x_(to_places(stream, what.x)), plans_(what.plans) {
+      : StraightThrough(size), y_(stream, what.y), x_(stream, what.x), plans_(what.plans) {
     for (auto& plan : plans_) {
       plan.y = y_.get();
       plan.x = x_.get();
@@ -324,9 +319,9 @@ class ThermometerFunction : public Function {
 class ResampleFunction : public Function {
  public:
   ResampleFunction(const Stream& stream, const traced::Resample& what)
-      : places_(to_places(stream, what.places)),
-        weights_(to_floats(stream, what.weights)),
-        map_{what.outer, what.in, what.out, what.inner, what.taps, places_.get(), weights_.get()} {}
+      : places_(stream, what.places), weights_(to_floats(stream, what.weights)) {
+    map_ = {what.outer, what.in, what.out, what.inner, what.taps, places_.get(), weights_.get()};
+  }
   void forward(const Stream& stream, const FunctionPass& p) override {
     stream.kernels().resample(stream.get(), map_, p.x[0], p.y, p.groups);
   }
@@ -338,7 +333,7 @@ class ResampleFunction : public Function {
  private:
   Array<std::int64_t> places_;
   Array<float> weights_;
-  kernels::AxisTaps<float> map_;
+  kernels::AxisTaps<float> map_{};
 };
 
 /// What every lane's random numbers of a layer are keyed by.
