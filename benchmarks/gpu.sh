@@ -31,7 +31,9 @@ limited() {
 
 nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
 [ -x "$nvcc" ] || { say "gpu.sh: there is no nvcc on the path or in /usr/local/cuda/bin: install the CUDA toolkit"; exit 1; }
-device_flags=(-std=c++20 -O3 -arch="${PAVISE_GPU_ARCH:-sm_90}" -fmad=false -ftz=false -prec-div=true -prec-sqrt=true
+arch=${PAVISE_GPU_ARCH:-90a}
+target=(-gencode="arch=compute_$arch,code=sm_$arch")
+device_flags=(-std=c++20 -O3 "${target[@]}" -fmad=false -ftz=false -prec-div=true -prec-sqrt=true
               --expt-relaxed-constexpr -diag-suppress 1675 -Iinclude -Ikernels)
 host_flags=(-std=c++20 -O2 -Xcompiler -fopenmp -Iinclude -Ikernels -Itests)
 
@@ -58,8 +60,8 @@ part_build() {
   printf '%s\n' "${sources[@]}" |
     limited 200 xargs -P "$cores" -I FILE bash -c '"$0" --compile "$1/$(basename "$2").o" "$2"' "$PWD/benchmarks/gpu.sh" "$build" FILE ||
     return 1
-  limited 60 "$nvcc" -arch="${PAVISE_GPU_ARCH:-sm_90}" -Xcompiler -fopenmp "$build/gpu_main.cpp.o" "${kernels[@]}" -lz -o "$build/gpu_checks" &&
-    limited 60 "$nvcc" -arch="${PAVISE_GPU_ARCH:-sm_90}" -Xcompiler -fopenmp "$build/bench.cpp.o" "${kernels[@]}" -lz -o "$build/bench"
+  limited 60 "$nvcc" "${target[@]}" -Xcompiler -fopenmp "$build/gpu_main.cpp.o" "${kernels[@]}" -lz -o "$build/gpu_checks" &&
+    limited 60 "$nvcc" "${target[@]}" -Xcompiler -fopenmp "$build/bench.cpp.o" "${kernels[@]}" -lz -o "$build/bench"
 }
 
 part_check() { limited 100 "$build/gpu_checks"; }

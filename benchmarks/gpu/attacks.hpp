@@ -56,13 +56,11 @@ inline void attacks(Bench& b) {
   std::copy(pixels.begin(), pixels.end(), images.data());
   const Pgd pgd(linf(0.1), {.steps = 7});
   const Apgd apgd = apgd_ce(linf(0.1), {.steps = 100});
-  for (const bool fast : {false, true}) {
-    const pavise::device::Options options{
-        .capacity = kAttacked,
-        .arithmetic = fast ? pavise::device::Arithmetic::fast : pavise::device::Arithmetic::exact};
+  for (const Arithmetic arithmetic : kArithmetics) {
+    const pavise::device::Options options{.capacity = kAttacked, .arithmetic = arithmetic};
     const auto row = [&](const std::string& name, const Attack& attack, const Classifier& of, int passes, int steps) {
       const double ms = time_attack(attack, of, images);
-      b.line("network", pavise::concat(name, " b", kAttacked, fast ? ", fast" : ""), ms, 2 * passes * forward, 0,
+      b.line("network", name + suffix(kAttacked, arithmetic), ms, 2 * passes * forward, 0,
              pavise::concat(",\"images_per_s\":", static_cast<float>(static_cast<double>(kAttacked) / (ms * 1e-3)),
                             ",\"ms_per_step\":", static_cast<float>(ms / steps)));
     };

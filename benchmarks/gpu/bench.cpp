@@ -21,6 +21,7 @@
 namespace {
 
 using namespace cuda_checks;
+using gpu_bench::Arithmetic;
 using gpu_bench::Bench;
 using gpu_bench::Noise;
 using gpu_bench::plan_flops;
@@ -45,13 +46,13 @@ void ceilings(Bench& b) {
          pavise::concat(",\"tb_per_s\":", static_cast<float>(b.peak_bytes * 1e-12)));
 }
 
-void network(Bench& b, bool fast, std::int64_t images) {
+void network(Bench& b, Arithmetic arithmetic, std::int64_t images) {
   {
     const auto model = pavise::nn::small_cnn({.seed = 0});
     auto& store = model.parameters();
     const auto layers = small_cnn_layers(store);
     DeviceNetwork net(b.t, layers, std::vector<float>(store.values().begin(), store.values().end()), images, b.stream,
-                      fast);
+                      arithmetic);
     Noise noise(b, net.groups());
     const auto center = noise.uniform(784, net.groups());
     const OnDevice<float> x(b.t, net.lanes(784));
@@ -66,7 +67,7 @@ void network(Bench& b, bool fast, std::int64_t images) {
     for (const auto& l : layers) {
       forward += plan_flops(plan_of(l, false)) * static_cast<double>(images);
     }
-    const std::string suffix = pavise::concat(" b", images, fast ? ", fast" : "");
+    const std::string suffix = gpu_bench::suffix(images, arithmetic);
     const kernels::cuda::AttackStep step{0, 2.5f * 0.1f / 7.0f, 0.1f, 0.0f, 1.0f};
     const kernels::cuda::AdamStep adam{1e-3f, 1.0f, 0.1f, 0.001f, 1e-8f, 0.0f, 1.0f, 1.0f / static_cast<float>(images)};
     std::uint32_t iteration = 0;
@@ -112,24 +113,18 @@ void network(Bench& b, bool fast, std::int64_t images) {
     for (std::size_t i = 0; i < layers.size(); ++i) {
       for (const bool backward : {false, true}) {
         const auto plan = plan_of(layers[i], backward);
-        auto* op = b.t.make_operator(plan);
+        const LayerProduct product(b.t, layers[i], backward, arithmetic);
         const OnDevice<float> weight(b.t, numbers(layers[i].in() * layers[i].out() + 16384, 1));
         b.t.synchronize(nullptr);
-        b.t.pack_operator(b.stream, op, weight.get());
+        product.pack(b.stream, weight.get());
         const auto in = noise.uniform(plan.in_size, net.groups());
         const OnDevice<float> out(b.t, net.lanes(plan.out_size));
         b.t.synchronize(nullptr);
         b.line("layers", pavise::concat("layer ", i + 1, backward ? " backward" : " forward", suffix),
-               b.time(
-                   [&] {
-                     (fast ? b.t.apply_operator_fast : b.t.apply_operator)(b.stream, op, in.get(), out.get(),
-                                                                           {.relu = !backward}, net.groups());
-                   },
-                   40.0),
+               b.time([&] { product.apply(b.stream, in.get(), out.get(), {.relu = !backward}, net.groups()); }, 40.0),
                plan_flops(plan) * static_cast<double>(images),
                4.0 * static_cast<double>(images) * static_cast<double>(plan.in_size + plan.out_size));
         b.t.synchronize(b.stream);
-        b.t.destroy_operator(op);
       }
     }
   }
@@ -137,8 +132,8 @@ void network(Bench& b, bool fast, std::int64_t images) {
 
 void networks(Bench& b) {
   for (const std::int64_t images : {4096, 16384}) {
-    for (const bool fast : {false, true}) {
-      network(b, fast, images);
+    for (const Arithmetic arithmetic : gpu_bench::kArithmetics) {
+      network(b, arithmetic, images);
     }
   }
 }
@@ -147,9 +142,8 @@ void networks(Bench& b) {
 void residual(Bench& b) {
   const auto model = pavise::nn::resnet18({.seed = 0});
   const std::int64_t images = 1024;
-  for (const bool fast : {false, true}) {
-    pavise::device::Network net(model, pavise::Device::cuda(0), images, pavise::device::Use::gradient,
-                                fast ? pavise::device::Arithmetic::fast : pavise::device::Arithmetic::exact);
+  for (const Arithmetic arithmetic : gpu_bench::kArithmetics) {
+    pavise::device::Network net(model, pavise::Device::cuda(0), images, pavise::device::Use::gradient, arithmetic);
     Bench own{b.t, b.out, net.stream().get(), b.peak_flops, b.peak_bytes};
     const std::int64_t groups = pavise::device::groups_of(images);
     const std::int64_t n = net.size();
@@ -159,7 +153,7 @@ void residual(Bench& b) {
     const OnDevice<std::int32_t> labels(b.t, std::vector<std::int32_t>(static_cast<std::size_t>(groups * 32), 3));
     b.t.synchronize(nullptr);
     b.t.copy(x.get(), center.get(), static_cast<std::size_t>(n * groups * 32) * sizeof(float), net.stream().get());
-    const std::string suffix = pavise::concat(" b", images, fast ? ", fast" : "");
+    const std::string suffix = gpu_bench::suffix(images, arithmetic);
     own.line("network", "resnet18 forward" + suffix, own.time([&] { net.forward(x.get(), images); }), 0, 0);
     const kernels::cuda::AttackStep step{0, 2.5f * 8.0f / 255.0f / 7.0f, 8.0f / 255.0f, 0.0f, 1.0f};
     own.line("network", "resnet18 pgd7" + suffix, own.time([&] {
@@ -214,22 +208,77 @@ void sweep(Bench& b, const std::string& name, const kernels::GatherPlan& plan, s
   b.t.destroy_operator(op);
 }
 
+/// One layer in bf16 by every kernel, and by its own choice.
+void sweep_bf16(Bench& b, const std::string& name, const ConvGeometry& g, bool back, std::int64_t images) {
+  if (!kernels::cuda::has_patches(g)) {
+    return;
+  }
+  const std::int64_t groups = groups_of(images, 32);
+  const auto plan = kernels::cuda::patch_plan(g, back);
+  Noise noise(b, groups);
+  auto* patches = b.t.make_patches(plan);
+  const OnDevice<float> weight(b.t, numbers(g.out_channels * g.in_channels * plan.kernel, 1));
+  b.t.synchronize(nullptr);
+  b.t.pack_patches(b.stream, patches, weight.get());
+  const auto in = noise.uniform(plan.in_size, groups);
+  const OnDevice<float> out(b.t, static_cast<std::size_t>(plan.out_size * groups * 32));
+  b.t.synchronize(nullptr);
+  const double flops = plan_flops(back ? backward_plan(g) : forward_plan(g)) * static_cast<double>(images);
+  b.line("tiles", pavise::concat(name, ", bf16 b", images, " own choice"),
+         b.time([&] { b.t.apply_patches(b.stream, patches, in.get(), out.get(), {}, groups); }, 20.0), flops, 0);
+  for (int i = 0; const int shape = b.t.patch_kernels(patches, i); ++i) {
+    if (shape > 0) {
+      b.line("tiles", pavise::concat(name, ", bf16 b", images, " ", i, ":", shape / 100, "x", shape % 100),
+             b.time([&] { b.t.apply_patches_by(b.stream, patches, in.get(), out.get(), {}, groups, i); }, 15.0), flops,
+             0);
+    }
+  }
+  b.t.synchronize(b.stream);
+  b.t.destroy_patches(patches);
+}
+
 void tiles(Bench& b) {
   const auto model = pavise::nn::small_cnn({.seed = 0});
   const auto layers = small_cnn_layers(model.parameters());
+  struct Row {
+    std::string name;
+    NetworkLayer layer;
+    std::int64_t images;
+    bool forward, backward;
+  };
+  std::vector<Row> rows;
   for (std::size_t i = 0; i < layers.size(); ++i) {
-    sweep(b, pavise::concat("small-cnn layer ", i + 1, " forward"), plan_of(layers[i], false), 4096);
-    sweep(b, pavise::concat("small-cnn layer ", i + 1, " backward"), plan_of(layers[i], true), 4096);
+    rows.push_back({pavise::concat("small-cnn layer ", i + 1), layers[i], 4096, true, true});
   }
   for (const std::int64_t width : {64, 128, 256, 512}) {
     const std::int64_t side = 32 * 64 / width;
-    sweep(b, pavise::concat("conv 3x3 ", width, " channels ", side, "x", side),
-          forward_plan(geometry(width, side, side, width, 3, 1, 1, 1, 1)), 1024);
+    rows.push_back({pavise::concat("conv 3x3 ", width, " channels ", side, "x", side),
+                    {geometry(width, side, side, width, 3, 1, 1, 1, 1), false, false, 0, 0},
+                    1024,
+                    true,
+                    false});
   }
-  sweep(b, "conv 3x3 stride 2, 64 to 128 channels backward", backward_plan(geometry(64, 32, 32, 128, 3, 2, 1, 1, 1)),
-        1024);
-  sweep(b, "conv 1x1 128 channels 16x16", forward_plan(geometry(128, 16, 16, 128, 1, 1, 0, 1, 1)), 1024);
-  sweep(b, "linear 1024x1024", kernels::matrix_plan(1024, 1024, false), 4096);
+  rows.push_back({"conv 3x3 stride 2, 64 to 128 channels",
+                  {geometry(64, 32, 32, 128, 3, 2, 1, 1, 1), false, false, 0, 0},
+                  1024,
+                  true,
+                  true});
+  rows.push_back({"conv 1x1 128 channels 16x16",
+                  {geometry(128, 16, 16, 128, 1, 1, 0, 1, 1), false, false, 0, 0},
+                  1024,
+                  true,
+                  false});
+  rows.push_back(
+      {"linear 1024x1024", {geometry(1024, 1, 1, 1024, 1, 1, 0, 1, 1), true, false, 0, 0}, 4096, true, false});
+  for (const Row& row : rows) {
+    for (const bool back : {false, true}) {
+      if (back ? row.backward : row.forward) {
+        const std::string name = row.name + (back ? " backward" : "");
+        sweep_bf16(b, name, row.layer.geometry, back, row.images);
+        sweep(b, name, plan_of(row.layer, back), row.images);
+      }
+    }
+  }
 }
 
 void elements(Bench& b) {

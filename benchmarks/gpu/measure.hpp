@@ -75,6 +75,15 @@ struct Bench {
   }
 };
 
+using pavise::device::Arithmetic;
+inline constexpr Arithmetic kArithmetics[] = {Arithmetic::exact, Arithmetic::fast, Arithmetic::bf16};
+
+/// What the name of a row ends with.
+inline std::string suffix(std::int64_t images, Arithmetic arithmetic) {
+  return pavise::concat(" b", images,
+                        arithmetic == Arithmetic::exact ? "" : ", " + pavise::device::arithmetic_name(arithmetic));
+}
+
 inline double plan_flops(const kernels::GatherPlan& plan) {
   double flops = 0;
   for (const auto& run : plan.runs) {

@@ -46,7 +46,7 @@ def main():
             continue
         faster = [o for o in by["network"] if o["name"].replace(", graph", "") == r["name"]]
         ms = min(o["ms"] for o in faster)
-        row = sorted(best.get(r["name"].replace(", fast", ""), []))
+        row = sorted(best.get(r["name"].replace(", fast", "").replace(", bf16", ""), []))
         of = dict((v, m) for m, v in row)
         cells = [f"{of[v]:.3f}" if v in of else "-" for v in ("fp32", "tf32")]
         cells.append(f"{row[0][0]:.3f} ({row[0][1]})" if row else "-")

@@ -126,7 +126,8 @@ void run_certify(CertifyOptions o) {
 
   certify::SampleEngine engine;
   if (const Device on = o.chosen_device(); on.is_cuda()) {
-    require(!o.fast, "--fast: a certificate's votes must be those of every machine, expected exact arithmetic");
+    require(o.arithmetic == "exact", "--arithmetic ", o.arithmetic,
+            ": a certificate's votes must be those of every machine, expected exact");
     require(models.files.size() == 1, "--device ", o.device, ": an ensemble of ", models.files.size(),
             " models runs on the CPU alone");
     engine = device::sampling(models.files.front().model, sampler, on);

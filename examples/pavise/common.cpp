@@ -118,8 +118,13 @@ void Shared::add_to(CLI::App& app) {
   app.add_option("--device", device,
                  "cpu, or cuda (cuda:N for another GPU than the first; several processes take the GPUs in turn)")
       ->capture_default_str();
-  app.add_flag("--fast", fast,
-               "On a GPU: convolutions and products on tensor cores, rounded to TF32, instead of the CPU's bits");
+  app.add_option("--arithmetic", arithmetic,
+                 "Of convolutions and products on a GPU: exact, with the CPU's bits; or on tensor cores, with factors "
+                 "rounded to TF32 (fast) or to bf16 (bf16)")
+      ->check(CLI::IsMember({"exact", "fast", "bf16"}))
+      ->capture_default_str();
+  app.add_flag_callback(
+      "--fast", [this] { arithmetic = "fast"; }, "--arithmetic fast");
   app.add_flag("--quiet", quiet, "No progress bar");
 }
 
@@ -128,7 +133,7 @@ void Shared::apply() {
   if (threads > 0) {
     set_thread_count(threads);
   }
-  require(chosen_device().is_cuda() || !fast, "--fast goes with --device cuda");
+  require(chosen_device().is_cuda() || arithmetic == "exact", "--arithmetic ", arithmetic, " goes with --device cuda");
 }
 
 void Shared::require_cpu(const char* what) const {

@@ -73,7 +73,7 @@ struct Shared {
   std::uint64_t seed = 0;
   int threads = 0;
   std::string device = "cpu";
-  bool fast = false;
+  std::string arithmetic = "exact";  ///< of products on a GPU, as records name it
   bool quiet = false;
   std::string command;
   Communicator* team = nullptr;  ///< the processes that share the work; null: this one has all of it
@@ -82,8 +82,6 @@ struct Shared {
   /// Takes the options into account, before anything else.
   void apply();
   Device chosen_device() const { return chosen_; }
-  /// "exact" or "fast": how products were computed, for records.
-  std::string arithmetic() const { return fast ? "fast" : "exact"; }
   /// Refuses --device cuda for work that runs on the CPU alone.
   void require_cpu(const char* what) const;
   /// Whether this process writes what comes out: one of a team does.

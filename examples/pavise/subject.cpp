@@ -80,8 +80,8 @@ data::Dataset Subject::load_test(const nn::Model& model) const {
 
 namespace {
 
-device::Options device_options(bool fast) {
-  return {.arithmetic = fast ? device::Arithmetic::fast : device::Arithmetic::exact};
+device::Options device_options(const std::string& arithmetic) {
+  return {.arithmetic = device::parse_arithmetic(arithmetic)};
 }
 
 }  // namespace
@@ -89,7 +89,7 @@ device::Options device_options(bool fast) {
 attack::Classifier Subject::bare_classifier(const nn::Model& model) const {
   const Device on = chosen_device();
   attack::Classifier plain =
-      on.is_cuda() ? device::classifier(model, on, device_options(fast)) : attack::Classifier(model);
+      on.is_cuda() ? device::classifier(model, on, device_options(arithmetic)) : attack::Classifier(model);
   if (smooth.empty()) {
     if (!detector.empty()) {
       const auto file = defend::load_detector(detector);
@@ -110,7 +110,7 @@ attack::Classifier Subject::behind(const defend::FilterList<float>& list, const 
   });
   if (on.is_cuda() && smooth.empty() && detector.empty() && !filtered) {  // all of it there
     return device::classifier(std::make_shared<const nn::Model>(defend::with_filters(list, model, input)), on,
-                              device_options(fast))
+                              device_options(arithmetic))
         .with_name(concat(list.to_string(), " | ", model.name()));
   }
   return defend::Pipeline(list, bare_classifier(model), input);
@@ -151,7 +151,7 @@ nlohmann::json Subject::make_record(const std::string& kind, const io::ModelFile
     out["label"] = concat(out["label"].get<std::string>(), ", behind ", all);
   }
   out["device"] = device;
-  out["arithmetic"] = arithmetic();
+  out["arithmetic"] = arithmetic;
   out["norm"] = norm;
   out["epsilon"] = parse_radius(eps);
   out["count"] = test.size();

@@ -111,7 +111,7 @@ void run_train(TrainOptions o) {
   std::shared_ptr<device::Peers> peers;  // GPUs of other processes
   if (const Device on = o.chosen_device(); on.is_cuda()) {
     peers = make_peers(o.team, on);
-    o.train.accelerate = device::training(on, o.fast ? device::Arithmetic::fast : device::Arithmetic::exact, peers);
+    o.train.accelerate = device::training(on, device::parse_arithmetic(o.arithmetic), peers);
   }
   const Stopwatch watch;
   defend::History history;
@@ -165,7 +165,7 @@ void run_train(TrainOptions o) {
   json["false_labels"] = history.false_labels;
   json["seconds"] = seconds;
   json["device"] = o.device;
-  json["arithmetic"] = o.arithmetic();
+  json["arithmetic"] = o.arithmetic;
   json["processes"] = o.team != nullptr ? o.team->size() : 1;
   json["peers"] = peers != nullptr ? nlohmann::json(peers->name()) : nlohmann::json(nullptr);
   const std::string record_path = std::filesystem::path(out).replace_extension(".training.json").string();

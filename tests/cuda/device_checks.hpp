@@ -126,6 +126,44 @@ inline void check_small_models(Report& report, const Table&) {
   }
 }
 
+/// A model on tensor cores: near the CPU's logits and gradients of the input, by the rounding of the factors, and not at
+/// them.
+inline void compare_rounded(Report& report, const Model& model, pavise::device::Arithmetic arithmetic,
+                            std::int64_t images, double least, double most) {
+  pavise::device::Exchange exchange(model, Device::cuda(0), images, arithmetic);
+  const LaneBatch<float> batch = random_batch(model, images);
+  std::vector<Rows> logits, gradients;
+  for (const bool on_device : {false, true}) {
+    Tape<float> tape;
+    tape.begin(images, batch.lanes());
+    const auto x = tape.view(model.input_shape(), batch.values(), true);
+    const auto z = on_device ? exchange.apply(x) : model(x);
+    tape.backward(cross_entropy(z, batch.labels()));
+    logits.push_back(from_lanes(z.data(), images, z.size(), batch.lanes()));
+    gradients.push_back(from_lanes(tape.input_gradient(x), images, x.size(), batch.lanes()));
+  }
+  const auto near = [&](const std::string& what, const Rows& got, const Rows& right, double factor) {
+    double difference = 0;
+    double size = 0;
+    for (std::size_t i = 0; i < right.size(); ++i) {
+      difference += std::pow(static_cast<double>(got[i]) - static_cast<double>(right[i]), 2);
+      size += std::pow(static_cast<double>(right[i]), 2);
+    }
+    const double relative = std::sqrt(difference / size);
+    report.equal(pavise::concat(model.name(), ", ", pavise::device::arithmetic_name(arithmetic), ", ", what,
+                                ": off by ", relative, ", expected ", least, " to ", most * factor),
+                 relative >= least && relative <= most * factor, true);
+  };
+  near("logits", logits[1], logits[0], 1);
+  near("gradient", gradients[1], gradients[0], 10);  // some values change the side of a ReLU or of a maximum
+}
+
+inline void check_rounded_models(Report& report, const Table&) {
+  const Model model = all_operations(3);
+  compare_rounded(report, model, pavise::device::Arithmetic::fast, 5, 1e-6, 2e-3);
+  compare_rounded(report, model, pavise::device::Arithmetic::bf16, 5, 1e-5, 2e-2);
+}
+
 inline void check_library_models(Report& report, const Table&) {
   for (const auto& name : pavise::nn::model_names()) {
     compare_model(report, pavise::nn::make_model(name, {.seed = 2}), 70);

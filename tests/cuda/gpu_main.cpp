@@ -10,6 +10,7 @@
 
 #include "cuda/attack_checks.hpp"
 #include "cuda/batch_norm_checks.hpp"
+#include "cuda/bf16_checks.hpp"
 #include "cuda/device_checks.hpp"
 #include "cuda/filter_checks.hpp"
 #include "cuda/filter_kernel_checks.hpp"
@@ -60,6 +61,7 @@ const Check kChecks[] = {
     {"convolutions", false, cuda_checks::check_convolutions},
     {"tiles", true, cuda_checks::check_tiles},
     {"fast", true, cuda_checks::check_fast},
+    {"bf16", true, cuda_checks::check_bf16},
     {"layouts", true, cuda_checks::check_layouts},
     {"grid_noise", true, cuda_checks::check_grid_noise},
     {"filter_elements", true, cuda_checks::check_filter_elements},
@@ -69,6 +71,7 @@ const Check kChecks[] = {
     {"total_variation", true, cuda_checks::check_total_variation},
     {"strided_copy", true, cuda_checks::check_strided_copy},
     {"small_models", true, cuda_checks::check_small_models},
+    {"rounded_models", true, cuda_checks::check_rounded_models},
     {"small_attacks", true, cuda_checks::check_small_attacks},
     {"training", true, cuda_checks::check_training},
     {"defenses", true, cuda_checks::check_defenses},

@@ -5,8 +5,11 @@
 #pragma once
 
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "cuda/support.hpp"
+#include "pavise/device/product.hpp"
 #include "pavise/nn/models.hpp"
 
 namespace cuda_checks {
@@ -31,18 +34,64 @@ inline std::vector<NetworkLayer> small_cnn_layers(pavise::ParameterStore<float>&
           {matrix(100, 10), true, false, offset("fc2.weight"), offset("fc2.bias")}};
 }
 
+/// A layer on the device in one direction.
+class LayerProduct {
+ public:
+  using Arithmetic = pavise::device::Arithmetic;
+  LayerProduct(const Table& t, const NetworkLayer& l, bool back, Arithmetic arithmetic)
+      : t_(t), arithmetic_(arithmetic) {
+    if (arithmetic == Arithmetic::bf16 && kernels::cuda::has_patches(l.geometry)) {
+      patches_ = t.make_patches(kernels::cuda::patch_plan(l.geometry, back));
+      return;
+    }
+    const auto& g = l.geometry;
+    operator_ = t.make_operator(!l.matrix ? (back ? backward_plan(g) : forward_plan(g))
+                                : back    ? kernels::matrix_plan(l.in(), l.out(), true)
+                                          : kernels::matrix_plan(l.out(), l.in(), false));
+  }
+  LayerProduct(LayerProduct&& other) noexcept
+      : t_(other.t_),
+        arithmetic_(other.arithmetic_),
+        operator_(std::exchange(other.operator_, nullptr)),
+        patches_(std::exchange(other.patches_, nullptr)) {}
+  LayerProduct(const LayerProduct&) = delete;
+  LayerProduct& operator=(const LayerProduct&) = delete;
+  ~LayerProduct() {
+    t_.destroy_operator(operator_);
+    t_.destroy_patches(patches_);
+  }
+  void pack(kernels::cuda::Stream stream, const float* weight) const {
+    patches_ != nullptr ? t_.pack_patches(stream, patches_, weight) : t_.pack_operator(stream, operator_, weight);
+  }
+  void apply(kernels::cuda::Stream stream, const float* in, float* out, const kernels::Epilogue<float>& e,
+             std::int64_t groups) const {
+    if (patches_ != nullptr) {
+      t_.apply_patches(stream, patches_, in, out, e, groups);
+    } else {
+      (arithmetic_ == Arithmetic::exact ? t_.apply_operator : t_.apply_operator_fast)(stream, operator_, in, out, e,
+                                                                                      groups);
+    }
+  }
+
+ private:
+  const Table& t_;
+  Arithmetic arithmetic_;
+  kernels::cuda::Operator* operator_ = nullptr;
+  kernels::cuda::Patches* patches_ = nullptr;  ///< in its place
+};
+
 class DeviceNetwork {
  public:
+  using Arithmetic = pavise::device::Arithmetic;
   DeviceNetwork(const Table& t, std::vector<NetworkLayer> layers, const std::vector<float>& parameters,
-                std::int64_t images, kernels::cuda::Stream stream = nullptr, bool fast = false)
+                std::int64_t images, kernels::cuda::Stream stream = nullptr, Arithmetic arithmetic = Arithmetic::exact)
       : t_(t),
         layers_(std::move(layers)),
         images_(images),
         groups_(groups_of(images, 32)),
         stream_(stream),
-        apply_(fast ? t.apply_operator_fast : t.apply_operator),
-        conv_gradient_(fast ? t.conv_weight_gradient_fast : t.conv_weight_gradient),
-        linear_gradient_(fast ? t.linear_weight_gradient_fast : t.linear_weight_gradient),
+        conv_gradient_(arithmetic == Arithmetic::exact ? t.conv_weight_gradient : t.conv_weight_gradient_fast),
+        linear_gradient_(arithmetic == Arithmetic::exact ? t.linear_weight_gradient : t.linear_weight_gradient_fast),
         parameters_(t, parameters),
         gradients_(t, parameters.size()),
         first_(t, std::vector<float>(parameters.size())),
@@ -56,8 +105,8 @@ class DeviceNetwork {
     std::int64_t scratch = 1;
     for (const NetworkLayer& l : layers_) {
       const auto& g = l.geometry;
-      forward_.push_back(t.make_operator(l.matrix ? kernels::matrix_plan(l.out(), l.in(), false) : forward_plan(g)));
-      backward_.push_back(t.make_operator(l.matrix ? kernels::matrix_plan(l.in(), l.out(), true) : backward_plan(g)));
+      forward_.emplace_back(t, l, false, arithmetic);
+      backward_.emplace_back(t, l, true, arithmetic);
       values_.emplace_back(t, lanes(l.out()));
       deltas_.emplace_back(t, lanes(l.in()));
       scratch = std::max(scratch, l.matrix ? t.linear_weight_gradient_scratch(l.out(), l.in(), groups_)
@@ -72,15 +121,7 @@ class DeviceNetwork {
   }
   DeviceNetwork(const DeviceNetwork&) = delete;
   DeviceNetwork& operator=(const DeviceNetwork&) = delete;
-  ~DeviceNetwork() {
-    t_.synchronize(stream_);
-    for (auto* op : forward_) {
-      t_.destroy_operator(op);
-    }
-    for (auto* op : backward_) {
-      t_.destroy_operator(op);
-    }
-  }
+  ~DeviceNetwork() { t_.synchronize(stream_); }
 
   std::int64_t groups() const { return groups_; }
   std::int64_t size() const { return layers_.front().in(); }
@@ -97,15 +138,15 @@ class DeviceNetwork {
   /// Packs the weights for the products. After each update.
   void pack() {
     for (std::size_t i = 0; i < layers_.size(); ++i) {
-      t_.pack_operator(stream_, forward_[i], parameters_.get() + layers_[i].weight);
-      t_.pack_operator(stream_, backward_[i], parameters_.get() + layers_[i].weight);
+      forward_[i].pack(stream_, parameters_.get() + layers_[i].weight);
+      backward_[i].pack(stream_, parameters_.get() + layers_[i].weight);
     }
   }
 
   void forward(const float* x) {
     for (std::size_t i = 0; i < layers_.size(); ++i) {
-      apply_(stream_, forward_[i], i == 0 ? x : values_[i - 1].get(), values_[i].get(),
-             {.bias = parameters_.get() + layers_[i].bias, .relu = layers_[i].relu}, groups_);
+      forward_[i].apply(stream_, i == 0 ? x : values_[i - 1].get(), values_[i].get(),
+                        {.bias = parameters_.get() + layers_[i].bias, .relu = layers_[i].relu}, groups_);
     }
   }
 
@@ -116,8 +157,8 @@ class DeviceNetwork {
     t_.cross_entropy_backward(stream_, saved_.get(), labels, seed_.get(), deltas_.back().get(), classes(), 0.0f, 1.0f,
                               false, groups_);
     for (std::size_t i = layers_.size(); i-- > (to_input ? 0 : 1);) {
-      apply_(stream_, backward_[i], deltas_[i + 1].get(), deltas_[i].get(),
-             {.mask = i > 0 && layers_[i - 1].relu ? values_[i - 1].get() : nullptr}, groups_);
+      backward_[i].apply(stream_, deltas_[i + 1].get(), deltas_[i].get(),
+                         {.mask = i > 0 && layers_[i - 1].relu ? values_[i - 1].get() : nullptr}, groups_);
     }
   }
 
@@ -173,14 +214,13 @@ class DeviceNetwork {
   std::vector<NetworkLayer> layers_;
   std::int64_t images_, groups_;
   kernels::cuda::Stream stream_;
-  decltype(Table::apply_operator) apply_;
   decltype(Table::conv_weight_gradient) conv_gradient_;
   decltype(Table::linear_weight_gradient) linear_gradient_;
   OnDevice<float> parameters_, gradients_, first_, second_, loss_, seed_, saved_;
   OnDevice<std::int32_t> prediction_;
   OnDevice<std::uint32_t> count_;
   std::int64_t parameter_count_;
-  std::vector<kernels::cuda::Operator*> forward_, backward_;
+  std::vector<LayerProduct> forward_, backward_;
   std::vector<OnDevice<float>> values_, deltas_, scratch_;
 };
 

@@ -84,7 +84,7 @@ TEST_CASE("program: what it refuses, it names") {
         {"train --data drawn-digits --filter nope", "bit-depth"},
         {"train --data drawn-digits --device gpu", "expected cpu, cuda or cuda:N"},
         {"train --data drawn-digits --device cuda:7", "cuda:7: "},
-        {"train --data drawn-digits --fast", "--fast goes with --device cuda"},
+        {"train --data drawn-digits --fast", "--arithmetic fast goes with --device cuda"},
         {"attack --model-file m --attack ddn --norm linf", "l2"},
         {"evaluate", "--model-file"},
         {"evaluate --model-file /nowhere/m.safetensors", "/nowhere/m.safetensors"},

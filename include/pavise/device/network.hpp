@@ -36,7 +36,7 @@ class Network {
         stream_(*held_stream_),
         capacity_(groups_of(capacity) * 32),
         use_(use),
-        fast_(arithmetic == Arithmetic::fast),
+        fast_(arithmetic != Arithmetic::exact),
         weights_(stream_, program_.parameters) {
     require(capacity >= 1, "device network: room for ", capacity, " images, expected 1 or more");
     steps_ = trace();

@@ -5,12 +5,15 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "pavise/autodiff/linear.hpp"
 #include "pavise/autodiff/trace.hpp"
 #include "pavise/device/memory.hpp"
+#include "pavise_kernels/cuda/patch_plan.hpp"
 
 namespace pavise::device {
 
@@ -18,15 +21,47 @@ namespace pavise::device {
 enum class Arithmetic {
   exact,  ///< in single precision, to the CPU's bits
   fast,   ///< on tensor cores, factors rounded to TF32: a relative error of some 1e-3
+  bf16,   ///< the same rounded to bf16, of some 1e-2, where a layer has channels enough; gradients of weights in TF32
 };
+
+/// "exact", "fast" or "bf16": as records name it.
+inline std::string arithmetic_name(Arithmetic a) {
+  return a == Arithmetic::exact ? "exact" : a == Arithmetic::fast ? "fast" : "bf16";
+}
+/// The arithmetic of that name. Throws ValueError for any other.
+inline Arithmetic parse_arithmetic(std::string_view name) {
+  for (const Arithmetic a : {Arithmetic::exact, Arithmetic::fast, Arithmetic::bf16}) {
+    if (name == arithmetic_name(a)) {
+      return a;
+    }
+  }
+  throw ValueError(concat("arithmetic ", name, ": expected exact, fast or bf16"));
+}
 
 class Product {
  public:
   /// `back`: the derivative of the convolution or layer with respect to its input.
   Product(const Stream& stream, const TracedOperation<float>& op, bool back, Arithmetic arithmetic)
-      : stream_(stream), back_(back), fast_(arithmetic == Arithmetic::fast) {
+      : stream_(stream), back_(back), fast_(arithmetic != Arithmetic::exact) {
     const auto& g = op.geometry;
     geometry_ = g;
+    if (arithmetic == Arithmetic::bf16) {
+      const kernels::ConvGeometry points{.in_channels = g.in_channels,
+                                         .in_height = 1,
+                                         .in_width = 1,
+                                         .out_channels = g.out_channels,
+                                         .kernel_height = 1,
+                                         .kernel_width = 1,
+                                         .out_height = 1,
+                                         .out_width = 1};
+      const auto& layer = op.matrix ? points : g;
+      if (kernels::cuda::has_patches(layer)) {
+        patches_ = stream.kernels().make_patches(kernels::cuda::patch_plan(layer, back));
+      }
+      if (patches_ != nullptr) {
+        return;
+      }
+    }
     winograd_ = !op.matrix && !fast_ && kernels::uses_winograd(g);
     kernels::GatherPlan plan;
     if (winograd_) {
@@ -59,6 +94,7 @@ class Product {
     try {
       stream_.finish();
       stream_.kernels().destroy_operator(operator_);
+      stream_.kernels().destroy_patches(patches_);
     } catch (const DeviceError&) {
     }
   }
@@ -69,6 +105,10 @@ class Product {
 
   /// Takes the weights: on the host, and the same on the device.
   void pack(const float* host, const float* weight) {
+    if (patches_ != nullptr) {
+      stream_.kernels().pack_patches(stream_.get(), patches_, weight);
+      return;
+    }
     if (winograd_) {
       const auto grouped = transformed_weights(host);
       weight_.upload(grouped.data(), weight_.size());
@@ -82,6 +122,10 @@ class Product {
   void apply(const float* in, float* out, const kernels::Epilogue<float>& e, std::int64_t groups,
              const std::array<Array<float>, 2>& scratch) const {
     const auto& k = stream_.kernels();
+    if (patches_ != nullptr) {
+      k.apply_patches(stream_.get(), patches_, in, out, e, groups);
+      return;
+    }
     if (!winograd_) {
       (fast_ ? k.apply_operator_fast : k.apply_operator)(stream_.get(), operator_, in, out, e, groups);
       return;
@@ -117,6 +161,7 @@ class Product {
   std::int64_t scratch_in_ = 0, scratch_out_ = 0;
   Array<float> weight_;
   kernels::cuda::Operator* operator_ = nullptr;
+  kernels::cuda::Patches* patches_ = nullptr;  ///< in its place
 };
 
 }  // namespace pavise::device

@@ -12,6 +12,7 @@ const Table* filled_table() {
   fill_runtime(t);
   fill_gather_gemm(t);
   fill_gather_gemm_fast(t);
+  fill_gather_gemm_bf16(t);
   fill_weight_gradient(t);
   fill_optimizer(t);
   fill_loss(t);

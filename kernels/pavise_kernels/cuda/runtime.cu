@@ -77,6 +77,7 @@ void fill_memory(Table& t) {
     out.minor = p.minor;
     out.multiprocessors = p.multiProcessorCount;
     out.memory = p.totalGlobalMem;
+    out.shared = p.sharedMemPerBlockOptin;
     std::copy(std::begin(p.uuid.bytes), std::end(p.uuid.bytes), std::begin(out.id));
     return out;
   };
@@ -145,7 +146,7 @@ void copy_bytes(void* to, const void* from, std::size_t bytes) {
 
 void fill_memory(Table& t) {
   t.device_count = [] { return 1; };
-  t.device_info = [](int) { return DeviceInfo{"host model", 0, 0, 4, 0, {}}; };
+  t.device_info = [](int) { return DeviceInfo{"host model", 0, 0, 4, 0, std::size_t{227} << 10, {}}; };
   t.set_device = [](int) {};
   t.make_stream = [] { return Stream{}; };
   t.destroy_stream = [](Stream) {};

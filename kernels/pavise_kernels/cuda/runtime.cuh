@@ -92,6 +92,7 @@ inline dim3 blocks_for(std::int64_t n, std::int64_t threads = kThreads) {
 void fill_runtime(Table&);
 void fill_gather_gemm(Table&);
 void fill_gather_gemm_fast(Table&);
+void fill_gather_gemm_bf16(Table&);
 void fill_weight_gradient(Table&);
 void fill_optimizer(Table&);
 void fill_loss(Table&);

@@ -38,12 +38,16 @@ using Graph = void*;
 
 /// A plan and its packed weights on a device; see Table::make_operator.
 struct Operator;
+/// The same for tensor cores in bf16; see Table::make_patches.
+struct Patches;
+struct PatchPlan;
 
 struct DeviceInfo {
   char name[256];
   int major, minor;  ///< compute capability
   int multiprocessors;
   std::size_t memory;    ///< bytes
+  std::size_t shared;    ///< bytes of shared memory that a block can have
   unsigned char id[16];  ///< of this one and no other, on any machine
 };
 
@@ -146,7 +150,7 @@ struct Table {
   // --- convolutions and fully connected layers: gather_gemm, both ways
 
   Operator* (*make_operator)(const GatherPlan&);
-  void (*destroy_operator)(Operator*);
+  void (*destroy_operator)(Operator*);  ///< null: nothing
   /// Packs the layer's weights (as the layer stores them, on the device). After each update of them.
   void (*pack_operator)(Stream, Operator*, const float* weight);
   /// out = operator(in) for every group, with the epilogue of kernels::gather_gemm.
@@ -166,6 +170,20 @@ struct Table {
   void (*apply_operator_fast_tiled)(Stream, const Operator*, const float* in, float* out, const Epilogue<float>&,
                                     std::int64_t groups, int rows, int points);
   int (*fast_operator_tiles)(int i);
+
+  /// A layer for the bf16 mode (patch_plan.hpp): inputs and weights rounded to bf16, sums in float, on tensor cores. Null
+  /// where the device's shared memory does not suffice for the layer.
+  Patches* (*make_patches)(const PatchPlan&);
+  void (*destroy_patches)(Patches*);  ///< null: nothing
+  /// As pack_operator and apply_operator.
+  void (*pack_patches)(Stream, Patches*, const float* weight);
+  void (*apply_patches)(Stream, const Patches*, const float* in, float* out, const Epilogue<float>&,
+                        std::int64_t groups);
+  /// The same by kernel number `kernel`, one of patch_kernels. For tests and measurements.
+  void (*apply_patches_by)(Stream, const Patches*, const float* in, float* out, const Epilogue<float>&,
+                           std::int64_t groups, int kernel);
+  /// Kernel number `i` as rows * 100 + points of its blocks; 0 behind the last; -1: not for this layer.
+  int (*patch_kernels)(const Patches*, int i);
 
   // --- what crosses the batch. A sum over images runs, for each lane, over the groups of a slice in turn (1, 2, 4 or 8
   // --- groups, as the layer's shape alone decides) and over the positions of each; lanes are then added by halves, and
