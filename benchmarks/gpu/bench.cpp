@@ -217,7 +217,7 @@ void sweep_bf16(Bench& b, const std::string& name, const ConvGeometry& g, bool b
   const auto plan = kernels::cuda::patch_plan(g, back);
   Noise noise(b, groups);
   auto* patches = b.t.make_patches(plan);
-  const OnDevice<float> weight(b.t, numbers(g.out_channels * g.in_channels * plan.kernel, 1));
+  const OnDevice<float> weight(b.t, numbers(g.out_channels * g.in_channels * g.kernel_height * g.kernel_width, 1));
   b.t.synchronize(nullptr);
   b.t.pack_patches(b.stream, patches, weight.get());
   const auto in = noise.uniform(plan.in_size, groups);

@@ -131,7 +131,7 @@ inline void check_small_models(Report& report, const Table&) {
 inline void compare_rounded(Report& report, const Model& model, pavise::device::Arithmetic arithmetic,
                             std::int64_t images, double least, double most) {
   pavise::device::Exchange exchange(model, Device::cuda(0), images, arithmetic);
-  const LaneBatch<float> batch = random_batch(model, images);
+  LaneBatch<float> batch = random_batch(model, images);
   std::vector<Rows> logits, gradients;
   for (const bool on_device : {false, true}) {
     Tape<float> tape;

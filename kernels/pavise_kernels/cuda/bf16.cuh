@@ -50,10 +50,24 @@ inline unsigned to_bf16(float low, float high) {
 inline float from_bf16(unsigned bits) { return std::bit_cast<float>(bits << 16); }
 #endif
 
-/// A copy in registers of its own. Without the exclusive or (with zero: blocks have one dimension) the compiler loads the
-/// next products' factors into registers that the tensor cores may still read, and lets every product wait.
-__device__ __forceinline__ uint4 copy_of(const uint4& v) {
-  return {v.x ^ threadIdx.y, v.y ^ threadIdx.y, v.z ^ threadIdx.y, v.w ^ threadIdx.y};
+/// Where 16 bytes of the block's shared memory lie, counted in 16 bytes.
+__device__ __forceinline__ unsigned shared_place(const void* p) {
+#ifdef __CUDACC__
+  return static_cast<unsigned>(__cvta_generic_to_shared(p)) >> 4;
+#else
+  return static_cast<unsigned>(static_cast<const char*>(p) - reinterpret_cast<const char*>(dynamic_shared())) / 16;
+#endif
+}
+/// Two cells that are multiplied together: the place of the first, and in the upper half how far behind it the second lies.
+/// Adding to a pair moves both.
+__device__ __forceinline__ unsigned pair_of_cells(unsigned first, unsigned second) {
+  return first | (second - first) << 16;
+}
+
+/// A copy in registers of its own. Without the exclusive or (with a zero that the compiler does not know) the next
+/// products' factors are loaded into registers that the tensor cores may still read, and every product waits.
+__device__ __forceinline__ uint4 copy_of(const uint4& v, unsigned zero) {
+  return {v.x ^ zero, v.y ^ zero, v.z ^ zero, v.w ^ zero};
 }
 
 /// sum += a b for sixteen rows of each warp and the 64 images of two cells: a lane's sums are those of rows g and g+8 (of
@@ -71,13 +85,10 @@ __device__ __forceinline__ void finish_products() { asm volatile("wgmma.wait_gro
 /// Makes what this thread wrote to shared memory visible to the tensor cores, once the block has met at a barrier.
 __device__ __forceinline__ void publish_cells() { asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory"); }
 
-__device__ __forceinline__ void multiply_cells(float (&d)[32], const uint4& a, const char* cell, int to_second) {
+__device__ __forceinline__ void multiply_cells(float (&d)[32], const uint4& a, unsigned pair) {
   // The descriptor: address, distance of the cells along the images, and of the halves of a cell along the channels, all
   // in units of 16 bytes; layout 2 is the 64-byte swizzle.
-  const auto at = static_cast<unsigned>(__cvta_generic_to_shared(cell));
-  const unsigned long long b = static_cast<unsigned long long>((at & 0x3FFFF) >> 4) |
-                               static_cast<unsigned long long>(to_second >> 4) << 16 |
-                               static_cast<unsigned long long>(kCellBytes / 2 >> 4) << 32 | 2ull << 62;
+  const unsigned long long b = pair | static_cast<unsigned long long>(kCellBytes / 2 >> 4) << 32 | 2ull << 62;
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
       "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
@@ -95,16 +106,16 @@ __device__ __forceinline__ void commit_products() {}
 __device__ __forceinline__ void finish_products() {}
 __device__ __forceinline__ void publish_cells() {}
 
-__device__ __forceinline__ void multiply_cells(float (&d)[32], const uint4& a, const char* cell, int to_second) {
+__device__ __forceinline__ void multiply_cells(float (&d)[32], const uint4& a, unsigned pair) {
   const int matrix = lane_id() / 8;  // of the four that are loaded at once: channels 0 to 7 and 8 to 15, of two pieces
   const int channel = matrix % 2 * 8 + lane_id() % 8;
   PAVISE_UNROLL
   for (int j = 0; j < 8; j += 2) {
-    const char* from = cell + (j < 4 ? 0 : to_second) + cell_piece(channel, j % 4 + matrix / 2);
+    const unsigned from = ((pair & 0xFFFF) + (j < 4 ? 0 : pair >> 16)) * 16 + cell_piece(channel, j % 4 + matrix / 2);
     unsigned b[4];
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
                  : "=r"(b[0]), "=r"(b[1]), "=r"(b[2]), "=r"(b[3])
-                 : "r"(static_cast<unsigned>(__cvta_generic_to_shared(from)))
+                 : "r"(from)
                  : "memory");
     PAVISE_UNROLL
     for (int i = 0; i < 2; ++i) {
@@ -123,18 +134,20 @@ inline void commit_products() {}
 inline void finish_products() {}
 inline void publish_cells() {}
 
-inline void multiply_cells(float (&d)[32], const uint4& a, const char* cell, int to_second) {
+inline void multiply_cells(float (&d)[32], const uint4& a, unsigned pair) {
   const int g = lane_id() / 4;
   const int t = lane_id() % 4;
   const unsigned own[4] = {a.x, a.y, a.z, a.w};
-  for (int pair = 0; pair < 8; ++pair) {  // of channels
-    const unsigned upper = __shfl_sync(0xFFFFFFFFu, own[pair / 4 * 2], g * 4 + pair % 4);
-    const unsigned lower = __shfl_sync(0xFFFFFFFFu, own[pair / 4 * 2 + 1], g * 4 + pair % 4);
+  for (int channels = 0; channels < 8; ++channels) {  // two at a time
+    const unsigned upper = __shfl_sync(0xFFFFFFFFu, own[channels / 4 * 2], g * 4 + channels % 4);
+    const unsigned lower = __shfl_sync(0xFFFFFFFFu, own[channels / 4 * 2 + 1], g * 4 + channels % 4);
     for (int half = 0; half < 2; ++half) {
       const float up = from_bf16(upper >> 16 * half & 0xFFFFu);
       const float low = from_bf16(lower >> 16 * half & 0xFFFFu);
       for (int j = 0; j < 8; ++j) {
-        const char* at = cell + (j < 4 ? 0 : to_second) + cell_piece(pair * 2 + half, j % 4) + t * 4;
+        const char* at = reinterpret_cast<const char*>(dynamic_shared()) +
+                         ((pair & 0xFFFF) + (j < 4 ? 0 : pair >> 16)) * 16 + cell_piece(channels * 2 + half, j % 4) +
+                         t * 4;
         for (int i = 0; i < 2; ++i) {
           std::uint16_t bits;
           std::memcpy(static_cast<void*>(&bits), at + i * 2, 2);
