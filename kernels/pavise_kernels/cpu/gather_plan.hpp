@@ -39,6 +39,16 @@ struct PointRun {
   std::int64_t out, out_step;
 };
 
+/// The extents of a two-dimensional convolution of one image: in (C,H,W), weight (O, C/groups, KH, KW), out (O, OH,
+/// OW).
+struct ConvGeometry {
+  std::int64_t in_channels = 0, in_height = 0, in_width = 0;
+  std::int64_t out_channels = 0, kernel_height = 0, kernel_width = 0;
+  std::int64_t stride = 1, padding = 0, dilation = 1, groups = 1;
+  std::int64_t out_height = 0, out_width = 0;
+  friend bool operator==(const ConvGeometry&, const ConvGeometry&) = default;
+};
+
 struct GatherPlan {
   std::int64_t rows = 0;  ///< of each group of channels
   std::int64_t taps = 0;  ///< of each row
@@ -54,16 +64,7 @@ struct GatherPlan {
   std::vector<TapClass> classes;
   std::vector<PointRun> runs;
   std::vector<std::int32_t> blocks;  ///< runs [blocks[i], blocks[i+1]) go through all rows together
-};
-
-/// The extents of a two-dimensional convolution of one image: in (C,H,W), weight (O, C/groups, KH, KW), out (O, OH,
-/// OW).
-struct ConvGeometry {
-  std::int64_t in_channels = 0, in_height = 0, in_width = 0;
-  std::int64_t out_channels = 0, kernel_height = 0, kernel_width = 0;
-  std::int64_t stride = 1, padding = 0, dilation = 1, groups = 1;
-  std::int64_t out_height = 0, out_width = 0;
-  friend bool operator==(const ConvGeometry&, const ConvGeometry&) = default;
+  ConvGeometry derivative_of{};      ///< the convolution whose derivative by its input this is; no channels: it is none
 };
 
 /// What happens to a sum before it is stored.
@@ -274,6 +275,7 @@ inline GatherPlan forward_plan(const ConvGeometry& g) {
 /// convolution): it reads the output's gradient (O,OH,OW) and writes (C,H,W); rows are input channels.
 inline GatherPlan backward_plan(const ConvGeometry& g) {
   GatherPlan plan;
+  plan.derivative_of = g;
   const std::int64_t out_channels = g.out_channels / g.groups;
   const std::int64_t kernel = g.kernel_height * g.kernel_width;
   plan.rows = g.in_channels / g.groups;

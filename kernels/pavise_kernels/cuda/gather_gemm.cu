@@ -318,6 +318,17 @@ Operator* make_operator(const GatherPlan& plan) {
     std::stable_sort(strips.begin(), strips.end(), [&](const int4& a, const int4& b) {
       return points[static_cast<std::size_t>(a.z)].x < points[static_cast<std::size_t>(b.z)].x;
     });
+    op->derivative_of = plan.derivative_of;
+    if (has_image_gradient(plan)) {
+      const std::int64_t kernel = plan.derivative_of.kernel_height * plan.derivative_of.kernel_width;
+      std::vector<int> tap_of(plan.tap_source.size());
+      for (std::size_t t = 0; t < tap_of.size(); ++t) {
+        const std::int64_t channel = plan.tap_source[t] / (plan.rows * kernel);
+        tap_of[static_cast<std::size_t>(channel * kernel + plan.tap_source[t] % (plan.rows * kernel))] =
+            static_cast<int>(t);
+      }
+      op->tap_of = upload(tap_of);
+    }
     op->strips = {.points = kStrip, .count = static_cast<int>(strips.size()), .device = upload(strips)};
   }
   op->class_taps = upload(taps);
@@ -349,6 +360,9 @@ double issue_of(const Operator& op, const TileShape& shape) {
 
 bool apply_few_rows(Stream stream, const Operator* op, const float* in, float* out, const Epilogue<float>& e,
                     std::int64_t groups) {
+  if (apply_image_gradient(stream, op, in, out, e, groups)) {
+    return true;
+  }
   if (op->rows < 1 || op->rows > kFewRows || op->strips.count < 2 || groups > 65535) {
     return false;
   }

@@ -30,12 +30,14 @@ struct Operator {
   int2* points = nullptr;
   float* packed = nullptr;
   std::vector<TileList> tiles;
-  TileList strips;  ///< of up to eight neighbouring places, in the order of what they read: for few rows
+  ConvGeometry derivative_of{};
+  int* tap_of = nullptr;  ///< [channel][kernel position], where the image's gradient has its own kernel
+  TileList strips;        ///< of up to eight neighbouring places, in the order of what they read: for few rows
 
   ~Operator() {
     const Table& t = *table.load();
     for (void* p : {static_cast<void*>(source), static_cast<void*>(class_taps), static_cast<void*>(points),
-                    static_cast<void*>(packed)}) {
+                    static_cast<void*>(packed), static_cast<void*>(tap_of)}) {
       t.release(p, nullptr);
     }
     for (const TileList& list : tiles) {
@@ -47,6 +49,12 @@ struct Operator {
 
 /// apply_operator for an operator of few rows, whose tiles share no inputs; false: it has too many.
 bool apply_few_rows(Stream, const Operator*, const float* in, float* out, const Epilogue<float>&, std::int64_t groups);
+
+/// The same for the derivative of a convolution with respect to an image of few channels, without bias
+/// (image_gradient.cu); false: of another kernel or stride than are compiled. Only where `has_image_gradient`.
+bool apply_image_gradient(Stream, const Operator*, const float* in, float* out, const Epilogue<float>&,
+                          std::int64_t groups);
+bool has_image_gradient(const GatherPlan&);
 
 namespace gather {
 
@@ -98,7 +106,8 @@ inline Job job_of(const Operator& op, const TileList& list, const float* in, flo
 }
 
 /// The epilogue of one sum.
-__device__ __forceinline__ void store_sum(const Job& job, std::int64_t at, float y) {
+template <class AnyJob>
+__device__ __forceinline__ void store_sum(const AnyJob& job, std::int64_t at, float y) {
   if (job.relu) {
     y = 0.0f > y ? 0.0f : y;  // keeps NaN
   }
