@@ -18,6 +18,7 @@
 #include "cuda/network_checks.hpp"
 #include "cuda/norm_checks.hpp"
 #include "cuda/peers_checks.hpp"
+#include "cuda/running_norm_checks.hpp"
 #include "cuda/training_checks.hpp"
 #include "cuda/weight_gradient_checks.hpp"
 #include "cuda/window_checks.hpp"
@@ -47,6 +48,7 @@ const Check kChecks[] = {
     {"pools", true, cuda_checks::check_pools},
     {"channels", true, cuda_checks::check_channels},
     {"batch_norm", true, cuda_checks::check_batch_norm},
+    {"running_norm", true, cuda_checks::check_running_norm},
     {"row_norms", true, cuda_checks::check_row_norms},
     {"dropout", true, cuda_checks::check_dropout},
     {"optimizers", true, cuda_checks::check_optimizers},
