@@ -20,6 +20,7 @@
 #include "cuda/peers_checks.hpp"
 #include "cuda/running_norm_checks.hpp"
 #include "cuda/training_checks.hpp"
+#include "cuda/update_checks.hpp"
 #include "cuda/weight_gradient_checks.hpp"
 #include "cuda/window_checks.hpp"
 #include "pavise/core/device.hpp"
@@ -73,6 +74,7 @@ const Check kChecks[] = {
     {"small_models", true, cuda_checks::check_small_models},
     {"small_attacks", true, cuda_checks::check_small_attacks},
     {"training", true, cuda_checks::check_training},
+    {"updates", true, cuda_checks::check_updates},
     {"defenses", true, cuda_checks::check_defenses},
     {"filtered_models", true, cuda_checks::check_filtered_models},
     {"filtered_attacks", true, cuda_checks::check_filtered_attacks},
