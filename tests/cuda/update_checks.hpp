@@ -26,8 +26,8 @@ class HostUpdates : public pavise::device::GpuAccelerator {
   void take_updates(pavise::optim::Optimizer<float>&) override {}
 };
 
-/// Another strategy, and all that training changes at the end of each epoch. Counts the batches, and those behind which the
-/// host does not have the weights.
+/// Another strategy, and all that training changes at the end of each epoch. Counts the batches, those behind which the host
+/// does not have the weights, and passes for which it had no need of them.
 class Watched : public pavise::defend::Strategy {
  public:
   explicit Watched(std::shared_ptr<pavise::defend::Strategy> inner) : inner_(std::move(inner)) {}
@@ -37,7 +37,10 @@ class Watched : public pavise::defend::Strategy {
   bool runs_on_device() const override { return true; }
   void begin(const Model& model, std::int64_t batch_size) override { inner_->begin(model, batch_size); }
   void craft(pavise::defend::Step& step) override { inner_->craft(step); }
-  void accumulate(pavise::defend::Step& step) override { inner_->accumulate(step); }
+  void accumulate(pavise::defend::Step& step) override {
+    attacked += step.model.parameters().values_held() ? 1 : 0;
+    inner_->accumulate(step);
+  }
   void after_update(pavise::defend::Step& step) override { inner_->after_update(step); }
   void inspect(pavise::defend::Inspection& run) override {
     ++batches;
@@ -54,6 +57,7 @@ class Watched : public pavise::defend::Strategy {
   std::vector<float> states;
   int batches = 0;
   int held = 0;
+  int attacked = 0;
 
  private:
   std::shared_ptr<pavise::defend::Strategy> inner_;
@@ -127,6 +131,9 @@ inline std::vector<float> train_updated(Report& report, const Updated& u, bool h
                                                          : Stay::always;
   report.equal(u.what + ": weights stay on the device", static_cast<int>(stayed),
                static_cast<int>(host ? Stay::never : u.stay));
+  if (!host && u.stay == Stay::always && !stops) {  // not for the first two of the run, and behind the end of an epoch
+    report.equal(u.what + ": attacks leave them there", watched->attacked >= 3, true);
+  }
   return out;
 }
 

@@ -243,7 +243,8 @@ class GpuAccelerator : public attack::Accelerator {
   const attack::Classifier& classifier() override {
     const std::lock_guard lock(mutex_);
     if (classifier_ == nullptr) {
-      exchange_ = std::make_unique<Exchange>(model_, stream_->device(), network_.capacity(), arithmetic_);
+      exchange_ = std::make_unique<Exchange>(model_, stream_->device(), network_.capacity(), arithmetic_,
+                                             [this](Network& net) { refresh_elsewhere(net); });
       classifier_ = std::make_unique<attack::Classifier>(exchange_->classifier());
     }
     return *classifier_;
@@ -359,6 +360,14 @@ class GpuAccelerator : public attack::Accelerator {
     return make_draw_key(drawn_ids_, ids, images, seed, iteration);
   }
 
+  /// Takes over the weights for a network on another stream.
+  void refresh_elsewhere(Network& net) {
+    const std::lock_guard lock(mutex_);
+    if (updates_ != nullptr && !net.weights().current()) {
+      stream_->finish();
+    }
+    net.refresh(trained());
+  }
   /// Who has the weights when they change on the device.
   const Network* trained() const { return updates_ != nullptr ? &network_ : nullptr; }
   Network& attacked() { return evaluation_ != nullptr ? *evaluation_ : network_; }

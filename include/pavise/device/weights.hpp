@@ -28,7 +28,7 @@ class Weights {
     const auto state = store_.state();
     all_.upload(state.data(), static_cast<std::int64_t>(state.size()));
   }
-  /// Queues the copy of another network's, of the same store and stream.
+  /// Queues the copy of another network's, of the same store and device.
   void copy(const Weights& other) const {
     stream_.kernels().copy(all_.get(), other.all_.get(), static_cast<std::size_t>(all_.size()) * sizeof(float),
                            stream_.get());
