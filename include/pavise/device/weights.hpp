@@ -44,14 +44,6 @@ class Weights {
     stream_.kernels().copy_to_device(copy, p.value().data(), p.value().size_bytes(), stream_.get());
     return copy;
   }
-  /// Where a parameter of another store is to lie.
-  float* room(const Parameter<float>& p) {
-    auto& copy = others_[&p];
-    if (copy.get() == nullptr) {  // once: recorded work holds its address
-      copy = Array<float>(stream_, p.size());
-    }
-    return copy.get();
-  }
   /// The same once it is there; null for null.
   const float* value_of(const Parameter<float>* p) const {
     if (p == nullptr) {
@@ -60,7 +52,15 @@ class Weights {
     return is_of_another_store(*p) ? others_.at(p).get() : all_.get() + offset_of(*p);
   }
 
-  /// Where a parameter of the store lies, to be changed.
+  /// Where a parameter of another store is to lie.
+  float* room(const Parameter<float>& p) {
+    auto& copy = others_[&p];
+    if (copy.get() == nullptr) {  // once: recorded work holds its address
+      copy = Array<float>(stream_, p.size());
+    }
+    return copy.get();
+  }
+  /// Where one of the store lies, to be changed.
   float* at(const Parameter<float>& p) const { return all_.get() + offset_of(p); }
 
   bool is_of_another_store(const Parameter<float>& p) const { return offset_of(p) < 0; }
