@@ -201,16 +201,30 @@ inline void check_winograd(Report& report, const Table& t) {
     pack_winograd(g, false, weight.data(), kernels::run_light([&](auto isa) { return tile_rows(isa, 16); }), false,
                   packed, serial);
     // The transformed weights as those of a grouped 1x1 convolution over the tiles: [36][row][channel].
-    kernels::PackedWeights<pavise::AlignedVector<float>> single;
-    pack_winograd(g, false, weight.data(), 1, true, single, serial);
-    Rows grouped(static_cast<std::size_t>(36 * s.rows * s.channels));
-    for (std::int64_t xi = 0; xi < 36; ++xi) {
-      for (std::int64_t r = 0; r < s.rows; ++r) {
-        for (std::int64_t c = 0; c < s.channels; ++c) {
-          grouped[static_cast<std::size_t>((xi * s.rows + r) * s.channels + c)] =
-              single.data[static_cast<std::size_t>(single.tiles[static_cast<std::size_t>(r)].at + xi * s.channels + c)];
+    const auto grouped_by = [&](bool back) {
+      const std::int64_t rows = back ? s.channels : s.rows;
+      const std::int64_t channels = back ? s.rows : s.channels;
+      kernels::PackedWeights<pavise::AlignedVector<float>> single;
+      pack_winograd(g, back, weight.data(), 1, true, single, serial);
+      Rows out(static_cast<std::size_t>(36 * rows * channels));
+      for (std::int64_t xi = 0; xi < 36; ++xi) {
+        for (std::int64_t r = 0; r < rows; ++r) {
+          for (std::int64_t c = 0; c < channels; ++c) {
+            out[static_cast<std::size_t>((xi * rows + r) * channels + c)] =
+                single.data[static_cast<std::size_t>(single.tiles[static_cast<std::size_t>(r)].at + xi * channels + c)];
+          }
         }
       }
+      return out;
+    };
+    const Rows grouped = grouped_by(false);
+    const OnDevice<float> device_weight(t, weight);
+    for (const bool back : {false, true}) {
+      const OnDevice<float> u(t, grouped.size());
+      t.winograd_weights(nullptr, back ? s.channels : s.rows, back ? s.rows : s.channels, back, device_weight.get(),
+                         u.get());
+      report.equal(pavise::concat("winograd weights ", name_of(g), back ? " back" : ""), u.values().data(),
+                   grouped_by(back).data(), static_cast<std::int64_t>(grouped.size()));
     }
     const kernels::ConvGeometry products{.in_channels = 36 * s.channels,
                                          .in_height = 1,

@@ -19,7 +19,9 @@
 #include "cuda/network_checks.hpp"
 #include "cuda/norm_checks.hpp"
 #include "cuda/peers_checks.hpp"
+#include "cuda/running_norm_checks.hpp"
 #include "cuda/training_checks.hpp"
+#include "cuda/update_checks.hpp"
 #include "cuda/weight_gradient_checks.hpp"
 #include "cuda/window_checks.hpp"
 #include "pavise/core/device.hpp"
@@ -48,6 +50,7 @@ const Check kChecks[] = {
     {"pools", true, cuda_checks::check_pools},
     {"channels", true, cuda_checks::check_channels},
     {"batch_norm", true, cuda_checks::check_batch_norm},
+    {"running_norm", true, cuda_checks::check_running_norm},
     {"row_norms", true, cuda_checks::check_row_norms},
     {"dropout", true, cuda_checks::check_dropout},
     {"optimizers", true, cuda_checks::check_optimizers},
@@ -75,6 +78,7 @@ const Check kChecks[] = {
     {"rounded_models", true, cuda_checks::check_rounded_models},
     {"small_attacks", true, cuda_checks::check_small_attacks},
     {"training", true, cuda_checks::check_training},
+    {"updates", true, cuda_checks::check_updates},
     {"defenses", true, cuda_checks::check_defenses},
     {"filtered_models", true, cuda_checks::check_filtered_models},
     {"filtered_attacks", true, cuda_checks::check_filtered_attacks},

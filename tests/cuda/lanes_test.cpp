@@ -19,6 +19,7 @@
 #include "cuda/lane_checks.hpp"
 #include "cuda/norm_checks.hpp"
 #include "cuda/orders.hpp"
+#include "cuda/running_norm_checks.hpp"
 #include "cuda/weight_gradient_checks.hpp"
 
 TEST_CASE("cuda losses: the CPU's bits") { check_in_each_order(cuda_checks::check_losses); }
@@ -32,6 +33,7 @@ TEST_CASE("cuda element-wise: the CPU's bits") { check_in_each_order(cuda_checks
 TEST_CASE("cuda pooling: the CPU's bits") { check_in_each_order(cuda_checks::check_pools); }
 TEST_CASE("cuda channels: the CPU's bits") { check_in_each_order(cuda_checks::check_channels); }
 TEST_CASE("cuda batch normalisation: the stated order") { check_in_each_order(cuda_checks::check_batch_norm); }
+TEST_CASE("cuda running statistics: the CPU's bits") { check_in_each_order(cuda_checks::check_running_norm); }
 TEST_CASE("cuda group and layer normalisation: the CPU's bits") { check_in_each_order(cuda_checks::check_row_norms); }
 TEST_CASE("cuda dropout: the CPU's bits") { check_in_each_order(cuda_checks::check_dropout); }
 TEST_CASE("cuda optimizers: the CPU's bits") { check_in_each_order(cuda_checks::check_optimizers); }

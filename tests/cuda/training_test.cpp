@@ -2,9 +2,11 @@
 #include "cuda/filter_checks.hpp"
 #include "cuda/orders.hpp"
 #include "cuda/training_checks.hpp"
+#include "cuda/update_checks.hpp"
 
 #ifndef __SANITIZE_ADDRESS__  // fibres are slow under it: these take minutes there, and their kernels run in other tests
 TEST_CASE("device: training agrees with the CPU's") { check_once(cuda_checks::check_training); }
+TEST_CASE("device: updates there have the bits of the host's") { check_once(cuda_checks::check_updates); }
 TEST_CASE("device: every defence trains there, with batch normalisation and dropout") {
   check_once(cuda_checks::check_defenses);
 }

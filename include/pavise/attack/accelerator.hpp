@@ -12,6 +12,13 @@
 #include "pavise/autodiff/tape.hpp"
 #include "pavise/core/lane_batch.hpp"
 
+namespace pavise::optim {
+
+template <class T>
+class Optimizer;
+
+}  // namespace pavise::optim
+
 namespace pavise::attack {
 
 /// Steps of projected gradient descent on the cross-entropy, as Pgd takes them:
@@ -100,6 +107,11 @@ class Accelerator {
   /// The same of another function by the model's parameters, which must outlive the accelerator; all elements of its
   /// result in one axis.
   virtual Var<float> apply(const Part& part, Var<float> x, std::int64_t images_of_all) = 0;
+  /// From now on gradients stay on the device, and the optimizer's updates are made there, with the same bits, where all
+  /// of the gradient is; weights, gradients and the optimizer's state come to the host when they are asked for in their
+  /// places (spans and pointers from before are out of date after a pass or an update). `optimizer` is of the model, and
+  /// outlives the accelerator. At most once. This one leaves updates to the host.
+  virtual void take_updates([[maybe_unused]] optim::Optimizer<float>& optimizer) {}
 };
 
 }  // namespace pavise::attack

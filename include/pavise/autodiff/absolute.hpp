@@ -61,9 +61,10 @@ class AbsoluteWeights {
     }
     Parameter<T>& own = found->store.parameters().front();
     if (found->version != weight.version()) {
+      const auto from = weight.value();
       const auto to = own.edit();
       for (std::size_t i = 0; i < to.size(); ++i) {
-        to[i] = weight.value()[i] < T{0} ? -weight.value()[i] : weight.value()[i];
+        to[i] = from[i] < T{0} ? -from[i] : from[i];
       }
       found->version = weight.version();
     }

@@ -253,7 +253,12 @@ Var<T> batch_norm(Var<T> x, Var<T> gamma, Var<T> beta, Parameter<T>& running_mea
                             .relu = options.relu,
                             .mean = {statistics.mean, statistics.mean + channels},
                             .scale = {},
-                            .shift = std::vector<T>(n)};
+                            .shift = std::vector<T>(n),
+                            .norm = {.gamma = gamma ? tape.node(gamma).parameter : nullptr,
+                                     .beta = beta ? tape.node(beta).parameter : nullptr,
+                                     .mean = &running_mean,
+                                     .variance = &running_var,
+                                     .epsilon = options.epsilon}};
       for (std::size_t c = 0; c < n; ++c) {
         op.scale.push_back(kernels::run_light(
             [&](auto isa) { return channel_scale<T>(isa, statistics.inverse[c], gamma ? gamma.data()[c] : T{1}); }));

@@ -35,6 +35,48 @@ struct LinearOperator {
   kernels::Isa isa[2] = {kernels::Isa::portable, kernels::Isa::portable};
 };
 
+/// Who may have values or gradients of a store that are newer than those in its memory: a device that trains the model
+/// (device/updates.hpp). Whoever reads them in the store has them fetched first. Thread-safe.
+class ParameterHolder {
+ public:
+  ParameterHolder() = default;
+  ParameterHolder(const ParameterHolder&) = delete;
+  ParameterHolder& operator=(const ParameterHolder&) = delete;
+  virtual ~ParameterHolder() = default;
+
+  /// Writes the values into the store's memory, and says so: ParameterStore::set_values_fetched.
+  virtual void fetch_values() = 0;
+  /// The same of the gradients: ParameterStore::set_gradients_fetched.
+  virtual void fetch_gradients() = 0;
+};
+
+namespace detail {
+
+/// What a store's parameters share.
+struct StoreStatus {
+  std::atomic<std::uint64_t> version{1};
+  std::atomic<ParameterHolder*> values_at{nullptr};     ///< who has newer values than the memory; null: nobody
+  std::atomic<ParameterHolder*> gradients_at{nullptr};  ///< the same of gradients
+  std::atomic<bool> gradients_used{true};               ///< those in the memory may be other than 0
+
+  void fetch_values() {
+    if (auto* holder = values_at.load(std::memory_order_acquire)) {
+      holder->fetch_values();
+    }
+  }
+  void fetch_gradients() {
+    if (auto* holder = gradients_at.load(std::memory_order_acquire)) {
+      holder->fetch_gradients();
+    }
+  }
+  void use_gradients() {
+    fetch_gradients();
+    gradients_used.store(true, std::memory_order_relaxed);
+  }
+};
+
+}  // namespace detail
+
 template <class T>
 class ParameterStore;
 
@@ -48,21 +90,32 @@ class Parameter {
   std::int64_t size() const { return size_; }
   /// Whether training changes it; running statistics are changed by the layers themselves.
   bool trainable() const { return trainable_; }
-  std::span<const T> value() const { return {value_, static_cast<std::size_t>(size_)}; }
+  std::span<const T> value() const {
+    status_->fetch_values();
+    return memory();
+  }
+  /// Where its values lie, whether or not a ParameterHolder has newer ones.
+  std::span<const T> memory() const { return {value_, static_cast<std::size_t>(size_)}; }
   /// Its gradient, summed by every backward pass since ParameterStore::zero_gradients; empty for a buffer.
   std::span<const T> gradient() const {
+    status_->fetch_gradients();
     return {gradient_, static_cast<std::size_t>(gradient_ != nullptr ? size_ : 0)};
   }
-  T* gradient_data() { return gradient_; }
+  /// The same, to be added to; null for a buffer. Asked for anew in each pass.
+  T* gradient_data() {
+    status_->use_gradients();
+    return gradient_;
+  }
 
   /// The values, to be changed: what was packed from them is packed again at the next use.
   std::span<T> edit() {
-    ++*version_;
+    status_->fetch_values();
+    ++status_->version;
     return {value_, static_cast<std::size_t>(size_)};
   }
 
   /// Grows with every change of any parameter of the store: what was derived from older values is out of date.
-  std::uint64_t version() const { return version_->load(); }
+  std::uint64_t version() const { return status_->version.load(); }
 
   /// The operator of `kind` for `geometry`, packed from the current values for `lanes` lanes. `matrix`: of a fully
   /// connected layer. Thread-safe.
@@ -70,6 +123,7 @@ class Parameter {
                                            bool matrix, int lanes, void (*make_plan)(LinearOperator<T>&, bool matrix),
                                            void (*pack)(LinearOperator<T>&, const T* values, int lanes)) {
     const int mode = lanes == kernels::kLanes ? 0 : 1;
+    status_->fetch_values();
     const std::lock_guard lock(*mutex_);
     LinearOperator<T>* found = nullptr;
     for (auto& candidate : operators_) {
@@ -102,7 +156,7 @@ class Parameter {
   bool trainable_ = true;
   T* value_ = nullptr;
   T* gradient_ = nullptr;
-  std::atomic<std::uint64_t>* version_ = nullptr;
+  detail::StoreStatus* status_ = nullptr;
   std::unique_ptr<std::mutex> mutex_ = std::make_unique<std::mutex>();
   std::vector<std::unique_ptr<LinearOperator<T>>> operators_;
 };
@@ -129,7 +183,7 @@ class ParameterStore {
     p.shape_ = shape;
     p.size_ = shape.numel();
     p.trainable_ = trainable;
-    p.version_ = &version_;
+    p.status_ = &status_;
     initializers_.push_back(std::move(initialize));
     return p;
   }
@@ -187,22 +241,61 @@ class ParameterStore {
   }
 
   /// All trained values as one array (with padding, which stays 0), to be changed.
-  std::span<T> edit_values() {
-    touch();
-    return {values_.data(), static_cast<std::size_t>(trained_)};
+  std::span<T> edit_values() { return edit_state().first(static_cast<std::size_t>(trained_)); }
+  std::span<const T> values() const { return state().first(static_cast<std::size_t>(trained_)); }
+  /// All gradients, to be changed or read. Asked for anew after each pass.
+  std::span<T> gradients() {
+    status_.use_gradients();
+    return gradient_memory();
   }
-  std::span<const T> values() const { return {values_.data(), static_cast<std::size_t>(trained_)}; }
-  std::span<T> gradients() { return {gradients_.data(), gradients_.size()}; }
   /// Trained values and buffers together: the whole state of a model.
-  std::span<const T> state() const { return {values_.data(), values_.size()}; }
-  std::span<T> edit_state() {
-    touch();
+  std::span<const T> state() const {
+    status_.fetch_values();
     return {values_.data(), values_.size()};
   }
+  std::span<T> edit_state() {
+    status_.fetch_values();
+    touch();
+    return memory();
+  }
 
-  void zero_gradients() { std::fill(gradients_.begin(), gradients_.end(), T{0}); }
+  void zero_gradients() {
+    status_.gradients_at.store(nullptr, std::memory_order_release);
+    if (status_.gradients_used) {
+      std::fill(gradients_.begin(), gradients_.end(), T{0});
+      status_.gradients_used = holder_ == nullptr;  // without one nobody asks
+    }
+  }
   /// Says that values were changed.
-  void touch() { ++version_; }
+  void touch() { ++status_.version; }
+
+  // --- for a ParameterHolder: where values and gradients are
+
+  ParameterHolder* holder() const { return holder_; }
+  /// `holder` may take values and gradients from now on; null, once it has given them back: nobody.
+  void set_holder(ParameterHolder* holder) {
+    holder_ = holder;
+    status_.gradients_used = true;
+  }
+  /// The holder has changed the values.
+  void set_values_held() {
+    status_.values_at.store(holder_, std::memory_order_release);
+    touch();
+  }
+  void set_values_fetched() { status_.values_at.store(nullptr, std::memory_order_release); }
+  bool values_held() const { return status_.values_at.load(std::memory_order_acquire) != nullptr; }
+  /// The holder has all of the gradients.
+  void set_gradients_held() { status_.gradients_at.store(holder_, std::memory_order_release); }
+  void set_gradients_fetched() {
+    status_.gradients_used = true;
+    status_.gradients_at.store(nullptr, std::memory_order_release);
+  }
+  bool gradients_held() const { return status_.gradients_at.load(std::memory_order_acquire) != nullptr; }
+  /// Whether the gradients in the memory may be other than 0: somebody asked for them since zero_gradients.
+  bool gradients_used() const { return status_.gradients_used; }
+  /// The memory itself, whatever it holds.
+  std::span<T> memory() { return {values_.data(), values_.size()}; }
+  std::span<T> gradient_memory() { return {gradients_.data(), gradients_.size()}; }
 
  private:
   std::deque<Parameter<T>> parameters_;
@@ -210,7 +303,8 @@ class ParameterStore {
   AlignedVector<T> values_;
   AlignedVector<T> gradients_;
   std::int64_t trained_ = 0;
-  std::atomic<std::uint64_t> version_{1};
+  mutable detail::StoreStatus status_;
+  ParameterHolder* holder_ = nullptr;
   bool allocated_ = false;
 };
 

@@ -195,7 +195,6 @@ class Tape {
     n.shared = true;
     n.parameter = &p;
     n.needs_gradient = parameter_gradients_ && p.trainable();
-    n.gradient = p.gradient_data();
     n.has_gradient = true;
     return push(n);
   }
@@ -245,6 +244,9 @@ class Tape {
     if (!n.has_gradient) {
       n.gradient = arena_.template allocate<T>(elements(n));
       n.has_gradient = true;
+    }
+    if (n.parameter != nullptr) {
+      n.gradient = n.parameter->gradient_data();
     }
     t.data = n.gradient;
     if (n.relu && can_mask) {

@@ -15,6 +15,17 @@
 
 namespace pavise {
 
+/// Parameters (C) of a batch normalisation in an evaluation pass: gamma and beta, which may be null, and the running
+/// statistics. mean null: none.
+template <class T>
+struct NormParameters {
+  Parameter<T>* gamma = nullptr;
+  Parameter<T>* beta = nullptr;
+  Parameter<T>* mean = nullptr;
+  Parameter<T>* variance = nullptr;
+  double epsilon = 0;
+};
+
 /// An operation of a pass. Values go by their number on the tape (Var::id).
 template <class T>
 struct TracedOperation {
@@ -46,6 +57,9 @@ struct TracedOperation {
   kernels::Unary function{};
   T a{}, b{};
   std::vector<T> mean{}, scale{}, shift{};
+  NormParameters<T> norm{};  ///< what the channels' factors are made of; or what is folded into a product's weights:
+  Parameter<T>* unfolded_weight = nullptr;
+  Parameter<T>* unfolded_bias = nullptr;
   Parameter<T>* running_mean = nullptr;
   Parameter<T>* running_var = nullptr;
   double momentum = 0, epsilon = 0;

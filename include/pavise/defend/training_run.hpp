@@ -66,6 +66,9 @@ class TrainingRun : public Inspection {
     if (options.average_decay > 0) {
       average_ = std::make_unique<optim::WeightAverage<float>>(store_, options.average_decay);
     }
+    if (device_ != nullptr) {
+      device_->take_updates(*optimizer_);
+    }
     strategy_.begin(model_, loader_.batch_size);
     history_.parameters = store_.count();
   }
@@ -79,6 +82,7 @@ class TrainingRun : public Inspection {
     for (; epoch_ < options_.epochs; ++epoch_) {
       run_epoch();
     }
+    static_cast<void>(store_.state());  // a device that has the weights gives them back, or throws
     if (average_ != nullptr) {
       average_->swap();
     }
@@ -480,7 +484,7 @@ class TrainingRun : public Inspection {
   std::string configuration_;
   std::unique_ptr<optim::Optimizer<float>> optimizer_;
   std::unique_ptr<optim::WeightAverage<float>> average_;
-  std::unique_ptr<attack::Accelerator> device_;
+  std::unique_ptr<attack::Accelerator> device_;  ///< goes before the optimizer
 
   Tape<float> tape_;
   LaneBatch<float> clean_;

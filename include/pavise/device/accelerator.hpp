@@ -23,6 +23,7 @@
 #include "pavise/device/exchange.hpp"
 #include "pavise/device/graph.hpp"
 #include "pavise/device/network.hpp"
+#include "pavise/device/updates.hpp"
 
 namespace pavise::device {
 
@@ -167,7 +168,7 @@ class GpuAccelerator : public attack::Accelerator {
     Network& net = attacked();
     require<DeviceError>(!net.random(), device(), ": an ascent of ", net.program().name,
                          ", which draws random numbers, expected a function of the image");
-    net.refresh();
+    net.refresh(trained());
     main_.held = 0;
     if (ascent_ == nullptr) {
       ascent_ = std::make_unique<AscentLanes>(net);
@@ -204,7 +205,8 @@ class GpuAccelerator : public attack::Accelerator {
     k.copy_to_host(losses, network_.loss(), bytes, stream_->get());
     k.copy_to_host(predictions, network_.predictions(), bytes, stream_->get());
     add_gradients(network_);
-    network_.update_running_statistics();
+    stream_->finish();
+    move_running_statistics(network_);
   }
 
   Var<float> apply(Var<float> x, std::int64_t images_of_all) override {
@@ -231,10 +233,18 @@ class GpuAccelerator : public attack::Accelerator {
     return apply(*pass, x, images_of_all);
   }
 
+  void take_updates(optim::Optimizer<float>& optimizer) override {
+    const std::lock_guard lock(mutex_);
+    require(updates_ == nullptr, device(), ": updates by a second optimizer, expected one");
+    stream_->use();
+    updates_ = std::make_unique<Updates>(network_, mutex_, optimizer);
+  }
+
   const attack::Classifier& classifier() override {
     const std::lock_guard lock(mutex_);
     if (classifier_ == nullptr) {
-      exchange_ = std::make_unique<Exchange>(model_, stream_->device(), network_.capacity(), arithmetic_);
+      exchange_ = std::make_unique<Exchange>(model_, stream_->device(), network_.capacity(), arithmetic_,
+                                             [this](Network& net) { refresh_elsewhere(net); });
       classifier_ = std::make_unique<attack::Classifier>(exchange_->classifier());
     }
     return *classifier_;
@@ -262,17 +272,15 @@ class GpuAccelerator : public attack::Accelerator {
             " images in groups of ", tape.lanes(), ", expected at most ", capacity(), " in groups of ",
             kernels::kLanes);
     const std::int64_t classes = pass.network->classes();
-    auto& parameters = program.parameters.parameters();
-    const auto trained =
-        std::find_if(parameters.begin(), parameters.end(), [](const auto& p) { return p.trainable(); });
-    const Var<float> y = trained != parameters.end()
-                             ? tape.result("network", Shape{classes}, {x, tape.parameter(*trained)})
-                             : tape.result("network", Shape{classes}, {x});
+    const auto& parameters = program.parameters.parameters();
+    const bool trains = std::any_of(parameters.begin(), parameters.end(), [](const auto& p) { return p.trainable(); });
+    const Var<float> y = tape.result("network", Shape{classes}, {x});
+    tape.node(y).needs_gradient = tape.needs_gradient(x) || (trains && tape.parameter_gradients());
     const std::uint64_t number = ++passes_;
     run_pass(pass, tape, x, images_of_all, number);
     fetch(pass.network->logits(), tape.lanes(), classes, tape.images(), const_cast<float*>(y.data()));
     stream_->finish();
-    pass.network->update_running_statistics();
+    move_running_statistics(*pass.network);
     tape.on_backward(y, [=, this, &pass](Tape<float>& t) {
       const std::lock_guard guard(mutex_);
       stream_->use();
@@ -288,7 +296,7 @@ class GpuAccelerator : public attack::Accelerator {
   void run_pass(Pass& pass, const Tape<float>& tape, Var<float> x, std::int64_t images_of_all, std::uint64_t number) {
     stream_->use();
     Network& net = *pass.network;
-    net.refresh();
+    net.refresh(trained());
     if (tape.images() > 0) {
       put(x.data(), tape.lanes(), x.size(), tape.images(), host_, pass.x->get());
     }
@@ -323,12 +331,24 @@ class GpuAccelerator : public attack::Accelerator {
   }
   /// Adds the network's gradients of the weights to the model's.
   void add_gradients(const Network& net) {
-    auto gradients = model_.parameters().gradients();
+    if (updates_ != nullptr && updates_->add(net)) {
+      return;
+    }
+    const auto gradients = model_.parameters().gradients();
     downloaded_.resize(gradients.size());
     net.gradients().download(downloaded_.data(), net.gradients().size());
     stream_->finish();
     for (std::size_t i = 0; i < gradients.size(); ++i) {
       gradients[i] += downloaded_[i];
+    }
+  }
+
+  /// Moves the running statistics by those of a network's last pass.
+  void move_running_statistics(Network& net) {
+    if (updates_ != nullptr && &net == &network_) {
+      updates_->move_running_statistics();
+    } else {
+      net.update_running_statistics();
     }
   }
 
@@ -340,6 +360,16 @@ class GpuAccelerator : public attack::Accelerator {
     return make_draw_key(drawn_ids_, ids, images, seed, iteration);
   }
 
+  /// Takes over the weights for a network on another stream.
+  void refresh_elsewhere(Network& net) {
+    const std::lock_guard lock(mutex_);
+    if (updates_ != nullptr && !net.weights().current()) {
+      stream_->finish();
+    }
+    net.refresh(trained());
+  }
+  /// Who has the weights when they change on the device.
+  const Network* trained() const { return updates_ != nullptr ? &network_ : nullptr; }
   Network& attacked() { return evaluation_ != nullptr ? *evaluation_ : network_; }
   const std::int32_t* labels() const { return reinterpret_cast<const std::int32_t*>(labels_.get()); }
 
@@ -349,7 +379,7 @@ class GpuAccelerator : public attack::Accelerator {
     require(batch.images() <= net.capacity(), device(), ": a batch of ", batch.images(), " images, room for ",
             net.capacity());
     stream_->use();
-    net.refresh();
+    net.refresh(trained());
   }
   /// Queues the copy of n elements an image from the host's groups of `lanes`, through `staging`.
   template <class T>
@@ -387,7 +417,7 @@ class GpuAccelerator : public attack::Accelerator {
   }
 
   const nn::Model& model_;
-  std::mutex mutex_;
+  std::recursive_mutex mutex_;            ///< who holds it may read the weights
   std::shared_ptr<const Stream> stream_;  ///< of all networks
   Network network_;
   std::shared_ptr<Peers> peers_;
@@ -403,6 +433,7 @@ class GpuAccelerator : public attack::Accelerator {
   std::unique_ptr<AscentLanes> ascent_;
   std::unique_ptr<Exchange> exchange_;
   std::unique_ptr<attack::Classifier> classifier_;
+  std::unique_ptr<Updates> updates_;  ///< gives back first what it holds
 };
 
 /// For defend::TrainOptions::accelerate: training on a device, or on those of all processes of a team (`peers`).

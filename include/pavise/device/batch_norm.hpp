@@ -85,6 +85,11 @@ class BatchNorm {
     move(*op.running_mean, kMean);
     move(*op.running_var, kVariance);
   }
+  /// Queues the same on the device, where the statistics lie at `mean` and `variance`.
+  void move_running(const Stream& stream, float* mean, float* variance, double momentum) const {
+    stream.kernels().move_running(stream.get(), mean, row(kMean), channels_, momentum);
+    stream.kernels().move_running(stream.get(), variance, row(kVariance), channels_, momentum);
+  }
 
  private:
   enum Row { kMean, kVariance, kScale, kInverse, kSums, kFactors = kSums + 2 };  ///< two rows of sums, three of factors

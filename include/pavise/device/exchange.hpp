@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -21,8 +22,13 @@ namespace pavise::device {
 
 class Exchange {
  public:
-  Exchange(const nn::Model& model, Device device, std::int64_t capacity, Arithmetic arithmetic = Arithmetic::exact)
-      : model_(model), network_(model, device, std::max<std::int64_t>(capacity, 32), Use::gradient, arithmetic) {
+  /// `refresh` takes over the model's weights before passes; without one they come from the host.
+  Exchange(
+      const nn::Model& model, Device device, std::int64_t capacity, Arithmetic arithmetic = Arithmetic::exact,
+      std::function<void(Network&)> refresh = [](Network& network) { network.refresh(); })
+      : model_(model),
+        network_(model, device, std::max<std::int64_t>(capacity, 32), Use::gradient, arithmetic),
+        refresh_(std::move(refresh)) {
     const std::int64_t slots = groups_of(network_.capacity()) * 32;
     host_ = Array<float>(network_.stream(), slots * std::max(network_.size(), network_.classes()));
     x_ = Array<float>(network_.stream(), slots * network_.size());
@@ -167,7 +173,7 @@ class Exchange {
   void run(const std::vector<Request*>& requests) {
     const Stream& stream = network_.stream();
     stream.use();
-    network_.refresh();
+    refresh_(network_);
     const auto& k = stream.kernels();
     const int lanes = requests.front()->lanes;
     const auto images = static_cast<std::int64_t>(requests.size()) * lanes;
@@ -215,6 +221,7 @@ class Exchange {
 
   const nn::Model& model_;
   Network network_;
+  std::function<void(Network&)> refresh_;
   Array<float> host_, x_;
   Array<std::uint32_t> drawn_ids_;
   std::vector<float> staged_;

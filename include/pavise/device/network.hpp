@@ -15,6 +15,8 @@
 #include "pavise/device/batch_sums.hpp"
 #include "pavise/device/losses.hpp"
 #include "pavise/device/memory.hpp"
+#include "pavise/device/packing.hpp"
+#include "pavise/device/running.hpp"
 #include "pavise/device/steps.hpp"
 #include "pavise/device/weights.hpp"
 #include "pavise/nn/model.hpp"
@@ -94,11 +96,34 @@ class Network {
   std::int64_t size() const { return program_.input.numel(); }
   std::int64_t classes() const { return steps_.back().out_size; }
 
-  /// Takes over the weights where the model's have changed since. Before a pass.
-  void refresh() {
-    if (!weights_.current()) {
-      upload();
+  /// Takes over the weights where the model's have changed since; from `trained` where that has them. Before a pass.
+  void refresh(const Network* trained = nullptr) {
+    if (weights_.current()) {
+      return;
     }
+    // What the host once made of the weights holds until they come from there again.
+    if (trained == nullptr || !trained->weights_.current() || trained->uploads_ != seen_ || has_foreign_weights()) {
+      upload();
+      seen_ = trained != nullptr ? trained->uploads_ : 0;
+      return;
+    }
+    weights_.copy(trained->weights_);
+    pack_steps();
+    weights_.set_current();
+  }
+
+  // --- weights that are changed on the device (device/updates.hpp)
+
+  Weights& weights() { return weights_; }
+  /// The weights were changed where they lie here, and are the model's: queues the packing of what is made of them. Where
+  /// the host alone can make some of it, the next `refresh` has all from there.
+  void repack() {
+    if (has_foreign_weights()) {
+      weights_.set_outdated();
+      return;
+    }
+    pack_steps();
+    weights_.set_current();
   }
 
   /// Queues a forward pass over the first `images` of x, [group][size][32] on the device, which must stay until the
@@ -172,26 +197,13 @@ class Network {
   /// Moves the running statistics of the model's batch normalisations towards those of the last pass.
   void update_running_statistics() {
     const bool current = weights_.current();
-    bool any = false;
-    for (const Step& s : steps_) {
-      if (s.norm != nullptr) {
-        s.norm->fetch();
-        any = true;
-      }
-    }
-    if (!any) {
-      return;
-    }
-    stream_.finish();
-    for (const Step& s : steps_) {
-      if (s.norm != nullptr) {
-        s.norm->update_running(s.op);
-      }
-    }
+    device::update_running_statistics(steps_, stream_);
     if (current) {  // the weights have not changed
       weights_.set_current();
     }
   }
+  /// Queues the same on the device, among its weights; returns whether there are any.
+  bool move_running_statistics() { return device::move_running_statistics(steps_, weights_, stream_); }
 
  private:
   using Kind = TracedOperation<float>::Kind;
@@ -202,10 +214,8 @@ class Network {
 
   /// The weights as they are now, from the host.
   void upload() {
-    const bool derived = std::any_of(steps_.begin(), steps_.end(), [&](const Step& s) {
-      return s.op.kind == Kind::channels || (s.op.weight != nullptr && weights_.is_of_another_store(*s.op.weight));
-    });
-    if (derived && weights_.uploaded()) {
+    const auto from_host = [&](const Step& s) { return made_by_host(s, weights_); };
+    if (weights_.uploaded() && std::any_of(steps_.begin(), steps_.end(), from_host)) {
       auto again = trace();
       for (std::size_t i = 0; i < again.size(); ++i) {
         steps_[i].op = std::move(again[i].op);
@@ -213,40 +223,21 @@ class Network {
     }
     weights_.upload();
     for (Step& s : steps_) {
-      if (s.op.kind == Kind::channels) {
-        std::vector<float> all;
-        for (const auto* part : {&s.op.mean, &s.op.scale, &s.op.shift}) {
-          all.insert(all.end(), part->begin(), part->end());
-        }
-        if (s.channels.size() == 0) {  // once: recorded work holds its address
-          s.channels = Array<float>(stream_, static_cast<std::int64_t>(all.size()));
-        }
-        s.channels.upload(all.data(), s.channels.size());
-      }
-      if (s.op.kind == Kind::linear) {
-        const float* weight = weights_.put(*s.op.weight);
-        const float* host = s.op.weight->value().data();
-        std::vector<float> sizes;
-        if (s.absolute) {
-          sizes.assign(host, host + s.op.weight->size());
-          std::transform(sizes.begin(), sizes.end(), sizes.begin(), [](float w) { return w < 0 ? -w : w; });
-          host = sizes.data();
-          stream_.kernels().unary_forward(stream_.get(), kernels::Unary::abs, weight, s.magnitudes.get(),
-                                          s.magnitudes.size(), 0.0f, 0.0f);
-          weight = s.magnitudes.get();
-        }
-        for (auto* p : {s.forward.get(), s.backward.get()}) {
-          if (p != nullptr) {
-            p->pack(host, weight);
-          }
-        }
-        if (s.op.bias != nullptr) {
-          weights_.put(*s.op.bias);
-        }
-      }
+      upload_factors(s, stream_);
     }
+    ++uploads_;
+    pack_steps();
     stream_.finish();
     weights_.set_current();
+  }
+  void pack_steps() {
+    for (Step& s : steps_) {
+      pack(s, weights_, stream_);
+    }
+  }
+  bool has_foreign_weights() const {
+    return std::any_of(steps_.begin(), steps_.end(),
+                       [&](const Step& s) { return device::has_foreign_weights(s, weights_); });
   }
 
   Step& step_of(int number) { return number >= 0 ? steps_[static_cast<std::size_t>(number)] : input_; }
@@ -511,6 +502,8 @@ class Network {
   std::vector<Step> steps_;
   Step input_;
   std::int64_t images_ = 0;
+  std::uint64_t uploads_ = 0;  ///< of the weights from the host
+  std::uint64_t seen_ = 0;     ///< of `trained`, when `refresh` last had them from the host
 };
 
 }  // namespace pavise::device

@@ -44,7 +44,6 @@ class Product {
   Product(const Stream& stream, const TracedOperation<float>& op, bool back, Arithmetic arithmetic)
       : stream_(stream), back_(back), fast_(arithmetic != Arithmetic::exact) {
     const auto& g = op.geometry;
-    geometry_ = g;
     if (arithmetic == Arithmetic::bf16) {
       const kernels::ConvGeometry points{.in_channels = g.in_channels,
                                          .in_height = 1,
@@ -103,16 +102,14 @@ class Product {
   std::int64_t scratch_in() const { return scratch_in_; }
   std::int64_t scratch_out() const { return scratch_out_; }
 
-  /// Takes the weights: on the host, and the same on the device.
-  void pack(const float* host, const float* weight) {
+  /// Queues the packing of the weights, on the device.
+  void pack(const float* weight) {
     if (patches_ != nullptr) {
       stream_.kernels().pack_patches(stream_.get(), patches_, weight);
       return;
     }
     if (winograd_) {
-      const auto grouped = transformed_weights(host);
-      weight_.upload(grouped.data(), weight_.size());
-      stream_.finish();
+      stream_.kernels().winograd_weights(stream_.get(), shape_.rows, shape_.channels, back_, weight, weight_.get());
       weight = weight_.get();
     }
     stream_.kernels().pack_operator(stream_.get(), operator_, weight);
@@ -136,27 +133,10 @@ class Product {
   }
 
  private:
-  /// The transformed weights as those of the grouped convolution: [36][row][channel].
-  std::vector<float> transformed_weights(const float* weight) const {
-    kernels::PackedWeights<AlignedVector<float>> single;
-    kernels::pack_winograd(geometry_, back_, weight, 1, true, single,
-                           [](std::int64_t n, const auto& body) { parallel_for(n, body); });
-    std::vector<float> out(static_cast<std::size_t>(36 * shape_.rows * shape_.channels));
-    for (std::int64_t xi = 0; xi < 36; ++xi) {
-      for (std::int64_t r = 0; r < shape_.rows; ++r) {
-        const std::int64_t from = single.tiles[static_cast<std::size_t>(r)].at + xi * shape_.channels;
-        std::copy_n(single.data.begin() + from, shape_.channels,
-                    out.begin() + (xi * shape_.rows + r) * shape_.channels);
-      }
-    }
-    return out;
-  }
-
   const Stream& stream_;
   bool back_;
   bool fast_;
   bool winograd_ = false;
-  kernels::ConvGeometry geometry_;
   kernels::WinogradShape shape_{};
   std::int64_t scratch_in_ = 0, scratch_out_ = 0;
   Array<float> weight_;

@@ -136,7 +136,14 @@ class Conv2d : public detail::ConvLayer<T> {
       return {};
     }
     const auto folded = folded_.of(*this->weight_, this->bias_, norm->channel_norm());
-    return conv2d(x, tape.parameter(*folded.weight), tape.parameter(*folded.bias), this->options(relu));
+    const Var<T> y = conv2d(x, tape.parameter(*folded.weight), tape.parameter(*folded.bias), this->options(relu));
+    if (auto* trace = tape.trace()) {
+      auto& op = trace->back();
+      op.norm = norm->parameters();
+      op.unfolded_weight = this->weight_;
+      op.unfolded_bias = this->bias_;
+    }
+    return y;
   }
   Spec spec() const override { return this->spec_with(this->conv_spec()); }
 

@@ -46,6 +46,8 @@ class BatchNorm2d : public Layer<T> {
   ChannelNorm<T> channel_norm() const {
     return {weight_->value(), bias_->value(), mean_->value(), var_->value(), options_.epsilon};
   }
+  /// What that is made of.
+  NormParameters<T> parameters() const { return {weight_, bias_, mean_, var_, options_.epsilon}; }
   bool fuses_relu() const override { return true; }
   Spec spec() const override {
     return {.name = "",

@@ -14,6 +14,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "pavise/autodiff/parameter.hpp"
@@ -38,6 +39,35 @@ void each_chunk(std::size_t n, const Body& body) {
 
 }  // namespace detail
 
+/// The numbers of an update, as kernels::sgd_update takes them.
+template <class T>
+struct SgdNumbers {
+  T rate, momentum, decay, scale;
+  bool nesterov;
+};
+/// The same of kernels::adam_update.
+template <class T>
+struct AdamNumbers {
+  T rate, root, share1, share2, epsilon, decay, keep, scale;
+};
+template <class T>
+using UpdateNumbers = std::variant<SgdNumbers<T>, AdamNumbers<T>>;
+
+/// Makes an optimizer's updates where weights and gradients are: a device that trains (device/updates.hpp).
+template <class T>
+class RemoteUpdates {
+ public:
+  RemoteUpdates() = default;
+  RemoteUpdates(const RemoteUpdates&) = delete;
+  RemoteUpdates& operator=(const RemoteUpdates&) = delete;
+  virtual ~RemoteUpdates() = default;
+
+  /// Makes an update there, with the bits of the optimizer's own, and returns true; false: the optimizer has to.
+  virtual bool update(const UpdateNumbers<T>& numbers) = 0;
+  /// Writes the optimizer's state into its own arrays, which count from then on, and may be changed until the next update.
+  virtual void fetch_state() = 0;
+};
+
 /// Changes a model's weights by their gradients, and holds the state that this takes. It refers to the store, which
 /// must outlive it.
 template <class T>
@@ -59,7 +89,14 @@ class Optimizer {
             ", expected 0 or more");
     require(std::isfinite(gradient_scale), name(), ": gradient scale ", gradient_scale, ", expected a number");
     ++steps_;
-    update(learning_rate, gradient_scale);
+    const UpdateNumbers<T> n = numbers(learning_rate, gradient_scale);
+    if (remote_ != nullptr) {
+      if (remote_->update(n)) {
+        return;
+      }
+      remote_->fetch_state();
+    }
+    update(n);
   }
 
   /// Updates so far.
@@ -72,18 +109,29 @@ class Optimizer {
   };
   /// All of the state besides `steps`, to be saved in a checkpoint or overwritten from one: with both restored,
   /// training goes on with the same bits.
-  virtual std::vector<State> state() = 0;
+  std::vector<State> state() {
+    if (remote_ != nullptr) {
+      remote_->fetch_state();
+    }
+    return arrays();
+  }
   void set_steps(std::int64_t steps) {
     require(steps >= 0, name(), ": ", steps, " steps, expected 0 or more");
     steps_ = steps;
   }
 
- protected:
-  virtual void update(double learning_rate, double gradient_scale) = 0;
+  /// Who makes updates from now on, where it can, and must say null before it goes; null: the optimizer itself.
+  void set_remote(RemoteUpdates<T>* remote) { remote_ = remote; }
   ParameterStore<T>& store() { return store_; }
+
+ protected:
+  virtual UpdateNumbers<T> numbers(double learning_rate, double gradient_scale) const = 0;
+  virtual void update(const UpdateNumbers<T>& numbers) = 0;
+  virtual std::vector<State> arrays() = 0;
 
  private:
   ParameterStore<T>& store_;
+  RemoteUpdates<T>* remote_ = nullptr;
   std::int64_t steps_ = 0;
 };
 
@@ -109,23 +157,30 @@ class Sgd : public Optimizer<T> {
     }
   }
   std::string_view name() const override { return "sgd"; }
-  std::vector<typename Optimizer<T>::State> state() override {
+
+ protected:
+  std::vector<typename Optimizer<T>::State> arrays() override {
     std::vector<typename Optimizer<T>::State> out;
     if (!velocity_.empty()) {
       out.push_back({"velocity", {velocity_.data(), velocity_.size()}});
     }
     return out;
   }
-
- protected:
-  void update(double learning_rate, double gradient_scale) override {
+  UpdateNumbers<T> numbers(double learning_rate, double gradient_scale) const override {
+    return SgdNumbers<T>{.rate = static_cast<T>(learning_rate),
+                         .momentum = static_cast<T>(options_.momentum),
+                         .decay = static_cast<T>(options_.weight_decay),
+                         .scale = static_cast<T>(gradient_scale),
+                         .nesterov = options_.nesterov};
+  }
+  void update(const UpdateNumbers<T>& numbers) override {
+    const auto& s = std::get<SgdNumbers<T>>(numbers);
     const auto values = this->store().edit_values();
     const T* gradients = this->store().gradients().data();
     detail::each_chunk(values.size(), [&](auto isa, std::int64_t begin, std::int64_t end) {
       sgd_update<T>(isa, values.data() + begin, gradients + begin,
-                    velocity_.empty() ? nullptr : velocity_.data() + begin, end - begin, static_cast<T>(learning_rate),
-                    static_cast<T>(options_.momentum), static_cast<T>(options_.weight_decay),
-                    static_cast<T>(gradient_scale), options_.nesterov);
+                    velocity_.empty() ? nullptr : velocity_.data() + begin, end - begin, s.rate, s.momentum, s.decay,
+                    s.scale, s.nesterov);
     });
   }
 
@@ -149,9 +204,6 @@ class Adam : public Optimizer<T> {
  public:
   explicit Adam(ParameterStore<T>& store, AdamOptions options = {}) : Adam(store, options, false) {}
   std::string_view name() const override { return decoupled_ ? "adamw" : "adam"; }
-  std::vector<typename Optimizer<T>::State> state() override {
-    return {{"first", {first_.data(), first_.size()}}, {"second", {second_.data(), second_.size()}}};
-  }
 
  protected:
   Adam(ParameterStore<T>& store, AdamOptions options, bool decoupled)
@@ -165,19 +217,27 @@ class Adam : public Optimizer<T> {
     second_.assign(store.values().size(), T{0});
   }
 
-  void update(double learning_rate, double gradient_scale) override {
+  std::vector<typename Optimizer<T>::State> arrays() override {
+    return {{"first", {first_.data(), first_.size()}}, {"second", {second_.data(), second_.size()}}};
+  }
+  UpdateNumbers<T> numbers(double learning_rate, double gradient_scale) const override {
+    const auto t = static_cast<double>(this->steps());
+    return AdamNumbers<T>{.rate = static_cast<T>(learning_rate / (1 - std::pow(options_.beta1, t))),
+                          .root = static_cast<T>(1 / std::sqrt(1 - std::pow(options_.beta2, t))),
+                          .share1 = static_cast<T>(1 - options_.beta1),
+                          .share2 = static_cast<T>(1 - options_.beta2),
+                          .epsilon = static_cast<T>(options_.epsilon),
+                          .decay = static_cast<T>(decoupled_ ? 0.0 : options_.weight_decay),
+                          .keep = static_cast<T>(decoupled_ ? 1 - learning_rate * options_.weight_decay : 1.0),
+                          .scale = static_cast<T>(gradient_scale)};
+  }
+  void update(const UpdateNumbers<T>& numbers) override {
+    const auto& s = std::get<AdamNumbers<T>>(numbers);
     const auto values = this->store().edit_values();
     const T* gradients = this->store().gradients().data();
-    const auto t = static_cast<double>(this->steps());
-    const double rate = learning_rate / (1 - std::pow(options_.beta1, t));
-    const double root = 1 / std::sqrt(1 - std::pow(options_.beta2, t));
-    const double decay = decoupled_ ? 0.0 : options_.weight_decay;
-    const double keep = decoupled_ ? 1 - learning_rate * options_.weight_decay : 1.0;
     detail::each_chunk(values.size(), [&](auto isa, std::int64_t begin, std::int64_t end) {
       adam_update<T>(isa, values.data() + begin, gradients + begin, first_.data() + begin, second_.data() + begin,
-                     end - begin, static_cast<T>(rate), static_cast<T>(root), static_cast<T>(1 - options_.beta1),
-                     static_cast<T>(1 - options_.beta2), static_cast<T>(options_.epsilon), static_cast<T>(decay),
-                     static_cast<T>(keep), static_cast<T>(gradient_scale));
+                     end - begin, s.rate, s.root, s.share1, s.share2, s.epsilon, s.decay, s.keep, s.scale);
     });
   }
 

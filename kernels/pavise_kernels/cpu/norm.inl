@@ -219,7 +219,7 @@ PAVISE_LANES void batch_norm_factors(Tag, double sum_dy, double sum_dy_x, double
 
 /// running + momentum * (value - running): the exponential mean of PyTorch's batch normalisation.
 template <class T>
-T running_value(Tag, T running, double value, double momentum) {
+PAVISE_LANES T running_value(Tag, T running, double value, double momentum) {
   return static_cast<T>(__builtin_fma(momentum, value - static_cast<double>(running), static_cast<double>(running)));
 }
 

@@ -24,7 +24,29 @@ inline bool uses_winograd(const ConvGeometry& g) {
          10 * rounded(g.in_height) * rounded(g.in_width) <= 14 * g.in_height * g.in_width;
 }
 
-/// Transforms and packs weights (O,C,3,3): U = G g G^T in double, for each tile of rows [36][channel][row]. `backward`:
+/// U = G g G^T of the weights g of one row and channel, (3,3), in double; `turned` by 180 degrees.
+template <class T>
+constexpr void winograd_weights(const T* g, bool turned, double (&u)[6][6]) {
+  const auto line = [](double a, double b, double c, double(&out)[6]) {
+    out[0] = a / 4;
+    out[1] = -(a + b + c) / 6;
+    out[2] = -(a - b + c) / 6;
+    out[3] = a / 24 + b / 12 + c / 6;
+    out[4] = a / 24 - b / 12 + c / 6;
+    out[5] = c;
+  };
+  double columns[3][6] = {};
+  for (int x = 0; x < 3; ++x) {
+    const int from = turned ? 2 - x : x;
+    line(static_cast<double>(g[turned ? 6 + from : from]), static_cast<double>(g[3 + from]),
+         static_cast<double>(g[turned ? from : 6 + from]), columns[x]);
+  }
+  for (int y = 0; y < 6; ++y) {
+    line(columns[0][y], columns[1][y], columns[2][y], u[y]);
+  }
+}
+
+/// Transforms and packs weights (O,C,3,3) by winograd_weights, for each tile of rows [36][channel][row]. `backward`:
 /// for the derivative with respect to the input, with rows C, channels O and the kernel turned by 180 degrees.
 template <class T, class Array, class Parallel>
 void pack_winograd(const ConvGeometry& g, bool backward, const T* weight, std::int64_t max_rows, bool fixed_width,
@@ -39,29 +61,12 @@ void pack_winograd(const ConvGeometry& g, bool backward, const T* weight, std::i
     const RowTile& tile = packed.tiles[static_cast<std::size_t>(i)];
     const std::int64_t width = fixed_width ? max_rows : tile.rows;
     T* out = packed.data.data() + tile.at;
-    const auto line = [](double a, double b, double c, double(&u)[6]) {
-      u[0] = a / 4;
-      u[1] = -(a + b + c) / 6;
-      u[2] = -(a - b + c) / 6;
-      u[3] = a / 24 + b / 12 + c / 6;
-      u[4] = a / 24 - b / 12 + c / 6;
-      u[5] = c;
-    };
     for (std::int64_t c = 0; c < channels; ++c) {
       for (std::int64_t r = 0; r < width; ++r) {
         double u[6][6] = {};
         if (r < tile.rows) {
           const std::int64_t row = tile.first + r;
-          const T* k = weight + (backward ? c * rows + row : row * channels + c) * 9;
-          double columns[3][6];
-          for (int x = 0; x < 3; ++x) {
-            const int from = backward ? 2 - x : x;
-            line(static_cast<double>(k[backward ? 6 + from : from]), static_cast<double>(k[3 + from]),
-                 static_cast<double>(k[backward ? from : 6 + from]), columns[x]);
-          }
-          for (int y = 0; y < 6; ++y) {
-            line(columns[0][y], columns[1][y], columns[2][y], u[y]);
-          }
+          winograd_weights(weight + (backward ? c * rows + row : row * channels + c) * 9, backward, u);
         }
         for (int xi = 0; xi < 36; ++xi) {
           out[(xi * channels + c) * width + r] = static_cast<T>(u[xi / 6][xi % 6]);

@@ -87,6 +87,47 @@ struct BatchScale {
   }
 };
 
+struct MoveRunning {
+  float* running;
+  const float* value;
+  double momentum;
+  __device__ void operator()(std::int64_t c) const {
+    running[c] = running_value<float>(Tag{}, running[c], static_cast<double>(value[c]), momentum);
+  }
+};
+
+struct ChannelFactorsOf {
+  RunningNorm n;
+  float* factors;
+  std::int64_t channels;
+  __device__ void operator()(std::int64_t c) const {
+    const double inv = inverse_deviation(Tag{}, static_cast<double>(n.variance[c]), n.epsilon);
+    factors[c] = n.mean[c];
+    factors[channels + c] = channel_scale<float>(Tag{}, inv, n.gamma != nullptr ? n.gamma[c] : 1.0f);
+    factors[2 * channels + c] = n.beta != nullptr ? n.beta[c] : 0.0f;
+  }
+};
+
+struct FoldNorm {
+  RunningNorm n;
+  const float* weight;
+  const float* bias;
+  float* folded_weight;
+  float* folded_bias;
+  std::int64_t row;
+  __device__ void operator()(std::int64_t i) const {
+    const std::int64_t c = i / row;
+    const double gamma = n.gamma != nullptr ? static_cast<double>(n.gamma[c]) : 1.0;
+    const double scale = gamma / __builtin_sqrt(static_cast<double>(n.variance[c]) + n.epsilon);
+    folded_weight[i] = static_cast<float>(static_cast<double>(weight[i]) * scale);
+    if (i % row == 0) {
+      const double shift = (bias != nullptr ? static_cast<double>(bias[c]) : 0.0) - static_cast<double>(n.mean[c]);
+      const double beta = n.beta != nullptr ? static_cast<double>(n.beta[c]) : 0.0;
+      folded_bias[c] = static_cast<float>(__builtin_fma(shift, scale, beta));
+    }
+  }
+};
+
 struct BatchGradients {
   const float* sums;
   const float* inverse;
@@ -156,6 +197,16 @@ void fill_batch_norm(Table& t) {
                           float* variance, std::int64_t channels, double count, double epsilon) {
     each_channel(stream, "batch_norm_scale", channels,
                  BatchScale{squares, gamma, scale, inverse, variance, count, epsilon});
+  };
+  t.channel_factors = [](Stream stream, const RunningNorm& n, float* factors, std::int64_t channels) {
+    each_channel(stream, "channel_factors", channels, ChannelFactorsOf{n, factors, channels});
+  };
+  t.fold_norm = [](Stream stream, const RunningNorm& n, const float* weight, const float* bias, float* folded_weight,
+                   float* folded_bias, std::int64_t channels, std::int64_t row) {
+    each_channel(stream, "fold_norm", channels * row, FoldNorm{n, weight, bias, folded_weight, folded_bias, row});
+  };
+  t.move_running = [](Stream stream, float* running, const float* value, std::int64_t channels, double momentum) {
+    each_channel(stream, "move_running", channels, MoveRunning{running, value, momentum});
   };
   t.batch_norm_gradients = [](Stream stream, const float* sums, const float* inverse, const float* gamma, float* dgamma,
                               float* dbeta, float* factors, std::int64_t channels, double count) {

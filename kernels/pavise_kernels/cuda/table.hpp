@@ -96,6 +96,15 @@ struct ChannelFactors {
   const float* shift;
 };
 
+/// Batch normalisation by running statistics; gamma and beta may be null.
+struct RunningNorm {
+  const float* gamma;
+  const float* beta;
+  const float* mean;
+  const float* variance;
+  double epsilon;
+};
+
 /// Where the slices of sums over images go.
 struct SliceSum {
   const float* before;  ///< null, or the sums over the images before these, which the slices follow
@@ -225,6 +234,8 @@ struct Table {
   /// gamma[c] * inverse[c] (gamma null: 1), and the unbiased variance[c].
   void (*batch_norm_scale)(Stream, const float* squares, const float* gamma, float* scale, float* inverse,
                            float* variance, std::int64_t channels, double count, double epsilon);
+  /// running[c] <- kernels::running_value towards value[c].
+  void (*move_running)(Stream, float* running, const float* value, std::int64_t channels, double momentum);
   /// From the sums of channel_gradient_sums: dgamma[c] and dbeta[c] += theirs (either may be null), and the factors
   /// (3 x channels) of batch_norm_backward.
   void (*batch_norm_gradients)(Stream, const float* sums, const float* inverse, const float* gamma, float* dgamma,
@@ -370,10 +381,18 @@ struct Table {
   /// evaluation mode.
   void (*channel_affine)(Stream, const float* x, float* y, std::int64_t channels, std::int64_t positions,
                          const ChannelFactors&, bool relu, std::int64_t groups);
+  /// The factors (3 x channels: mean, scale, shift) of batch normalisation in evaluation mode.
+  void (*channel_factors)(Stream, const RunningNorm&, float* factors, std::int64_t channels);
+  /// Weights (channels x row) and biases (null: 0) with it folded in, as nn::FoldedWeights has them.
+  void (*fold_norm)(Stream, const RunningNorm&, const float* weight, const float* bias, float* folded_weight,
+                    float* folded_bias, std::int64_t channels, std::int64_t row);
   /// dx (+)= scale * dy for each channel, 0 where the mask is not positive; 0 in lanes behind the last of `images`.
   void (*channel_backward)(Stream, const float* dy, float* dx, std::int64_t channels, std::int64_t positions,
                            const float* scale, bool accumulate, const float* mask, std::int64_t images,
                            std::int64_t groups);
+  /// Weights (O,C,3,3) as those of Winograd's grouped product, [36][row][channel], by kernels::winograd_weights; `back`:
+  /// of the derivative by the input, whose rows are C.
+  void (*winograd_weights)(Stream, std::int64_t rows, std::int64_t channels, bool back, const float* weight, float* u);
   /// Winograd's convolution F(4x4, 3x3), as kernels::winograd_conv: the transforms around a grouped product.
   void (*winograd_input)(Stream, const WinogradShape&, const float* in, float* v, std::int64_t groups);
   void (*winograd_output)(Stream, const WinogradShape&, const float* m, float* out, const Epilogue<float>&,

@@ -47,9 +47,39 @@ struct Output {
   }
 };
 
+struct Weights {
+  std::int64_t rows, channels;
+  bool back;
+  const float* weight;
+  float* u;
+  __device__ void operator()(std::int64_t i) const {
+    const std::int64_t row = i / channels;
+    const std::int64_t channel = i % channels;
+    double transformed[6][6] = {};
+    winograd_weights(weight + (back ? channel * rows + row : i) * 9, back, transformed);
+    for (int xi = 0; xi < 36; ++xi) {
+      u[xi * rows * channels + i] = static_cast<float>(transformed[xi / 6][xi % 6]);
+    }
+  }
+};
+
+/// body(i) by a thread for each i in [0, n).
+template <class Body>
+__global__ void __launch_bounds__(kThreads) threads_kernel(std::int64_t n, Body body) {
+  for (std::int64_t i = thread_index(); i < n; i += thread_total()) {
+    body(i);
+  }
+}
+
 }  // namespace
 
 void fill_winograd(Table& t) {
+  t.winograd_weights = [](Stream stream, std::int64_t rows, std::int64_t channels, bool back, const float* weight,
+                          float* u) {
+    const std::int64_t n = rows * channels;
+    launch(stream, "winograd_weights", threads_kernel<Weights>, blocks_for(n), kThreads, 0, n,
+           Weights{rows, channels, back, weight, u});
+  };
   t.winograd_input = [](Stream stream, const WinogradShape& s, const float* in, float* v, std::int64_t groups) {
     const Tiles tiles = tiles_of(s);
     each_warp(stream, "winograd_input", groups, s.channels * tiles.count, Input{s, tiles, in, v});
