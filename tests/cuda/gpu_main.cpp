@@ -18,6 +18,7 @@
 #include "cuda/network_checks.hpp"
 #include "cuda/norm_checks.hpp"
 #include "cuda/peers_checks.hpp"
+#include "cuda/reduce_checks.hpp"
 #include "cuda/training_checks.hpp"
 #include "cuda/weight_gradient_checks.hpp"
 #include "cuda/window_checks.hpp"
@@ -44,6 +45,7 @@ const Check kChecks[] = {
     {"rows", true, cuda_checks::check_rows},
     {"losses", true, cuda_checks::check_losses},
     {"softmax", true, cuda_checks::check_softmax},
+    {"sums", true, cuda_checks::check_sums},
     {"pools", true, cuda_checks::check_pools},
     {"channels", true, cuda_checks::check_channels},
     {"batch_norm", true, cuda_checks::check_batch_norm},
