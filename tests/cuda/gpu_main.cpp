@@ -77,6 +77,7 @@ const Check kChecks[] = {
     {"filtered_models", true, cuda_checks::check_filtered_models},
     {"filtered_attacks", true, cuda_checks::check_filtered_attacks},
     {"filtered_training", true, cuda_checks::check_filtered_training},
+    {"linear_bounds", true, cuda_checks::check_linear_bounds},
     {"bounds_training", true, cuda_checks::check_bounds_training},
     {"peers", true, [](Report& r, const Table&) { cuda_checks::check_peers(r, cuda_checks::through_hosts); }},
     {"broken_ascent", true, cuda_checks::check_broken_ascent},
