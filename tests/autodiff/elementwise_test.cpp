@@ -135,6 +135,8 @@ TEST_CASE("element-wise functions: value, gradient, bits") {
       "clamp", [](auto& x) { return pv::clamp(x[0], -1, 1); },
       [](double x) { return std::min(std::max(x, -1.0), 1.0); });
   unary_check(
+      "step", [](auto& x) { return pv::step(x[0]) + x[0]; }, [](double x) { return x < 0 ? x : 1 + x; });
+  unary_check(
       "affine", [](auto& x) { return pv::affine(x[0], 2.5, -1); }, [](double x) { return 2.5 * x - 1; });
   unary_check(
       "scale", [](auto& x) { return pv::scale(x[0], 0.3); }, [](double x) { return 0.3 * x; });

@@ -78,6 +78,12 @@ inline Case linear_transpose_case(std::string name, std::int64_t rows, std::int6
       });
 }
 
+inline Case inner_product_case(std::string name, Shape shape) {
+  return make(
+      std::move(name), {{shape}}, {{shape}}, [](auto& o) { return inner_product(o.x[0], o.p[0]); },
+      [](const Operation& o) { return reference::linear(o.x[0], o.p[0], {}, 1, false); });
+}
+
 inline std::vector<Case> linear_cases() {
   return {
       conv_case("conv2d 1x1", {5, 4, 3}, {7, 5, 1, 1}, {}),
@@ -122,6 +128,8 @@ inline std::vector<Case> linear_cases() {
       linear_transpose_case("linear_transpose", 11, 37),
       linear_transpose_case("linear_transpose 1 to 1", 1, 1),
       linear_transpose_case("linear_transpose many", 97, 131).within(1e-5),
+      inner_product_case("inner_product", {19}),
+      inner_product_case("inner_product of an image", {2, 3, 5}),
   };
 }
 

@@ -19,6 +19,7 @@
 #include "cuda/network_checks.hpp"
 #include "cuda/norm_checks.hpp"
 #include "cuda/peers_checks.hpp"
+#include "cuda/reduce_checks.hpp"
 #include "cuda/running_norm_checks.hpp"
 #include "cuda/training_checks.hpp"
 #include "cuda/update_checks.hpp"
@@ -47,6 +48,7 @@ const Check kChecks[] = {
     {"rows", true, cuda_checks::check_rows},
     {"losses", true, cuda_checks::check_losses},
     {"softmax", true, cuda_checks::check_softmax},
+    {"sums", true, cuda_checks::check_sums},
     {"pools", true, cuda_checks::check_pools},
     {"channels", true, cuda_checks::check_channels},
     {"batch_norm", true, cuda_checks::check_batch_norm},
@@ -83,6 +85,7 @@ const Check kChecks[] = {
     {"filtered_models", true, cuda_checks::check_filtered_models},
     {"filtered_attacks", true, cuda_checks::check_filtered_attacks},
     {"filtered_training", true, cuda_checks::check_filtered_training},
+    {"linear_bounds", true, cuda_checks::check_linear_bounds},
     {"bounds_training", true, cuda_checks::check_bounds_training},
     {"peers", true, [](Report& r, const Table&) { cuda_checks::check_peers(r, cuda_checks::through_hosts); }},
     {"broken_ascent", true, cuda_checks::check_broken_ascent},

@@ -11,6 +11,7 @@
 #include "pavise_kernels/cuda/optimizer.cu"
 #include "pavise_kernels/cuda/pool.cu"
 #include "pavise_kernels/cuda/random.cu"
+#include "pavise_kernels/cuda/reduce.cu"
 #include "pavise_kernels/cuda/row_norm.cu"
 #include "pavise_kernels/cuda/weight_gradient.cu"
 //
@@ -19,6 +20,7 @@
 #include "cuda/lane_checks.hpp"
 #include "cuda/norm_checks.hpp"
 #include "cuda/orders.hpp"
+#include "cuda/reduce_checks.hpp"
 #include "cuda/running_norm_checks.hpp"
 #include "cuda/weight_gradient_checks.hpp"
 
@@ -30,6 +32,7 @@ TEST_CASE("cuda momentum: the CPU's bits") { check_in_each_order(cuda_checks::ch
 TEST_CASE("cuda rows") { check_in_each_order(cuda_checks::check_rows); }
 TEST_CASE("cuda random numbers: the CPU's bits") { check_in_each_order(cuda_checks::check_random); }
 TEST_CASE("cuda element-wise: the CPU's bits") { check_in_each_order(cuda_checks::check_elementwise); }
+TEST_CASE("cuda sums: the CPU's bits") { check_in_each_order(cuda_checks::check_sums); }
 TEST_CASE("cuda pooling: the CPU's bits") { check_in_each_order(cuda_checks::check_pools); }
 TEST_CASE("cuda channels: the CPU's bits") { check_in_each_order(cuda_checks::check_channels); }
 TEST_CASE("cuda batch normalisation: the stated order") { check_in_each_order(cuda_checks::check_batch_norm); }

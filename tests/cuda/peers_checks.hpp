@@ -73,9 +73,10 @@ inline void check_peers(Report& report, const PeersOf& peers_of) {
     return Together{name, true, batch,
                     [name] { return make_defense(name, pavise::attack::linf(0.1), {.steps = 1}).strategy; }};
   };
-  const Together bounds{"ibp", false, 600, [] {  // whose last layer is differentiated on the host
-                          return std::make_shared<Ibp>(pavise::attack::linf(0.02), IbpOptions{.warm_up = 0});
-                        }};
+  // The last layer of intervals is differentiated on the host; linear bounds end with the ramp.
+  const Together bounds{
+      "crown-ibp", false, 600,
+      [] { return std::make_shared<Ibp>(pavise::attack::linf(0.02), IbpOptions{.crown = true, .warm_up = 0}); }};
   for (const Together& together : {pgd_together(false, 1.0, 600), pgd_together(true, 0.4, 520), preset("free", 300),
                                    preset("trades", 600), preset("awp-mart", 600), bounds}) {
     const auto [alone, history] = train_together(nullptr, nullptr, together);

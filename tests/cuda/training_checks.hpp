@@ -147,28 +147,78 @@ inline Model bounded() {
   return {"bounded", std::move(net), Shape{2, 8, 8}, 3};
 }
 
-/// Training of intervals: they are the device's, margins the host's.
+/// One that CROWN goes back through: convolutions by both algorithms, with a stride, and without a bias.
+inline Model rectified() {
+  using namespace pavise::nn;  // NOLINT(google-build-using-namespace)
+  auto net = std::make_unique<Sequential<float>>();
+  net->add<Normalize>("normalize", std::vector<double>{0.4, 0.5}, std::vector<double>{0.2, 0.3});
+  net->add<Conv2d>("conv", 2, 16, 3, pavise::ConvOptions{.padding = 1});
+  net->add<ReLU>("relu");
+  net->add<Conv2d>("conv2", 16, 16, 3, pavise::ConvOptions{.padding = 1});
+  net->add<ReLU>("relu2");
+  net->add<Conv2d>("conv3", 16, 6, 4, pavise::ConvOptions{.stride = 2, .padding = 1}, false);
+  net->add<ReLU>("relu3");
+  net->add<Flatten>("flatten");
+  net->add<Linear>("fc", 54, 7);
+  net->add<ReLU>("relu4");
+  net->add<Linear>("fc2", 7, 5);
+  return {"rectified", std::move(net), Shape{2, 7, 7}, 3};
+}
+
+/// CROWN's margins are the CPU's to the last bit.
+inline void check_linear_bounds(Report& report, const Table&) {
+  using namespace pavise::defend;  // NOLINT(google-build-using-namespace)
+  const Model model = rectified();
+  constexpr std::int64_t kImages = 37;
+  constexpr std::int64_t kClasses = 5;
+  const std::int64_t ends = 2 * model.input_shape().numel();
+  IntervalNetwork<float> network("crown-ibp", model, true);
+  const pavise::attack::Part part{
+      "margins", Shape{ends + kClasses * kClasses}, [&](pavise::Var<float> x) {
+        const auto end = [&](std::int64_t i) {
+          return reshape(slice(x, 0, i * ends / 2, (i + 1) * ends / 2), model.input_shape());
+        };
+        const auto trace = network.propagate({end(0), end(1)});
+        return network.crown_margins(trace, reshape(slice(x, 0, ends, x.size()), Shape{kClasses, kClasses}));
+      }};
+  Tape<float> tape;
+  tape.begin(kImages, 16, pavise::Mode::training, true);
+  const LaneBatch<float> batch = random_batch(model, kImages);
+  pavise::Var<float> pixels = tape.view(model.input_shape(), const_cast<float*>(batch.values()));
+  const pavise::Var<float> x = concat(concat(flatten(pixels - 0.02f), flatten(pixels + 0.02f), 0),
+                                      flatten(network.differences(tape, batch.labels())), 0);
+  pavise::device::GpuAccelerator device(model, Device::cuda(0), {.capacity = kImages, .training = true});
+  const pavise::Var<float> on_device = device.apply(part, x, kImages);
+  const pavise::Var<float> on_cpu = part.function(x);
+  const Rows got = from_lanes(on_device.data(), kImages, kClasses, 16);
+  const Rows expected = from_lanes(on_cpu.data(), kImages, kClasses, 16);
+  report.equal("margins", got.data(), expected.data(), kImages * kClasses);
+}
+
+/// Training of bounds: intervals and CROWN's margins are the device's, margins of intervals the host's.
 inline void check_bounds_training(Report& report, const Table&) {
   using namespace pavise::defend;  // NOLINT(google-build-using-namespace)
-  const auto set = noise_set(Shape{2, 8, 8}, 40, 5);
-  std::vector<std::vector<float>> values;
-  std::vector<History> histories;
-  for (const bool gpu : {false, true}) {
-    Model model = bounded();
-    TrainOptions options{
-        .epochs = 2, .batch_size = 33, .seed = 7, .optimizer = "sgd", .schedule = "constant", .learning_rate = 0.02};
-    if (gpu) {
-      options.accelerate = pavise::device::training(Device::cuda(0));
+  for (const bool crown : {false, true}) {
+    std::vector<std::vector<float>> values;
+    std::vector<History> histories;
+    for (const bool gpu : {false, true}) {
+      Model model = crown ? rectified() : bounded();
+      TrainOptions options{
+          .epochs = 2, .batch_size = 33, .seed = 7, .optimizer = "sgd", .schedule = "constant", .learning_rate = 0.02};
+      if (gpu) {
+        options.accelerate = pavise::device::training(Device::cuda(0));
+      }
+      const IbpOptions bounds{.crown = crown, .warm_up = 0, .ramp = crown ? 1.0 : 0.5};  // CROWN's to the end
+      histories.push_back(Trainer(std::make_shared<Ibp>(pavise::attack::linf(0.1), bounds), options)
+                              .fit(model, noise_set(model.input_shape(), 40, 5)));
+      const auto v = model.parameters().values();
+      values.emplace_back(v.begin(), v.end());
     }
-    histories.push_back(
-        Trainer(std::make_shared<Ibp>(pavise::attack::linf(0.1), IbpOptions{.warm_up = 0, .ramp = 0.5}), options)
-            .fit(model, set));
-    const auto v = model.parameters().values();
-    values.emplace_back(v.begin(), v.end());
+    const std::string name = crown ? "crown-ibp" : "ibp";
+    close(report, name, values[1], values[0], 1e-3);
+    const double off = std::abs(histories[0].epochs.back().loss - histories[1].epochs.back().loss);
+    report.equal(pavise::concat(name, ": the loss differs by ", off), off < 1e-3, true);
   }
-  close(report, "ibp", values[1], values[0], 1e-3);
-  const double off = std::abs(histories[0].epochs.back().loss - histories[1].epochs.back().loss);
-  report.equal(pavise::concat("ibp: the loss differs by ", off), off < 1e-3, true);
 }
 
 /// Every defence: weights, running statistics and records of two epochs of a network with batch normalisation and

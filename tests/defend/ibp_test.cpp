@@ -64,7 +64,7 @@ struct Pass {
     const auto trace = network.propagate(ball);
     margins = network.margins(trace, labels.data());
     if (crown) {
-      margins = network.crown_margins(trace, labels.data()) * T(0.75) + margins * T(0.25);
+      margins = network.crown_margins(trace, network.differences(tape, labels.data())) * T(0.75) + margins * T(0.25);
     }
     loss = defend::verified_loss(model(x), margins, labels.data(), T(0.6));
   }

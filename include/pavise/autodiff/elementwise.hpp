@@ -42,7 +42,7 @@ template <kernels::Unary F, class T>
 Var<T> unary(const char* name, Var<T> x, T a = 0, T b = 0) {
   x = spread(x);
   Tape<T>& tape = x.tape();
-  Var<T> y = tape.result(name, x.shape(), {x});
+  Var<T> y = tape.result(name, x.shape(), {kernels::is_constant(F) ? Var<T>{} : x});
   if (auto* trace = tape.trace()) {
     trace->push_back({.kind = TracedOperation<T>::Kind::unary,
                       .output = y.id(),
@@ -153,6 +153,11 @@ template <class T>
 Var<T> clamp(Var<T> x, detail::Scalar<T> low, detail::Scalar<T> high) {
   require(low <= high, "clamp: bounds ", low, " and ", high, ", expected low <= high");
   return detail::unary<kernels::Unary::clamp>("clamp", x, low, high);
+}
+/// 1, or 0 where x is negative. A constant: no gradient goes through it.
+template <class T>
+Var<T> step(Var<T> x) {
+  return detail::unary<kernels::Unary::step>("step", x);
 }
 /// scale * x + shift, rounded once.
 template <class T>

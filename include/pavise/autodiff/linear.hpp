@@ -387,6 +387,17 @@ Var<T> linear_transpose(Var<T> x, Var<T> weight) {
                             false, true);
 }
 
+/// Sum over i of weight[i] * x[i]: a fully connected layer of one output. x: as many elements as the weight, a parameter
+/// of any shape. Returns (1).
+template <class T>
+Var<T> inner_product(Var<T> x, Var<T> weight) {
+  detail::check_weight("inner_product", weight, weight.shape().rank(), Var<T>{}, 0);
+  require<ShapeError>(!x.shared() && x.size() == weight.size(), "inner_product: weight ", weight.shape(), " expects ",
+                      weight.size(), " elements, got ", x.shape());
+  return detail::linear_map("inner_product", x, weight, Var<T>{}, detail::matrix_geometry(Shape{1, weight.size()}),
+                            Shape{1}, true, false);
+}
+
 /// Transposed convolution, as torch.nn.functional.conv_transpose2d: the derivative of conv2d with respect to its input,
 /// as a forward operation. x: (C,H,W); weight: parameter (C, O/groups, KH, KW); bias: parameter (O) or none. Returns
 /// (O,OH,OW) with OH = (H-1)*stride - 2*padding + dilation*(KH-1) + output_padding + 1.

@@ -66,6 +66,9 @@ Var<T> reduce(const char* name, Var<T> x, Axes axes, bool keepdim, bool mean = f
                       " has no elements to take it of");
   const T scale = mean ? T{1} / static_cast<T>(count) : T{1};
   Var<T> y = tape.result(name, loops.shape, {x});
+  if (R == kernels::Reduction::sum && !mean) {
+    trace_function(y, {x}, [&] { return traced::Sum{loops.kept, loops.reduced}; });
+  }
   const int lanes = tape.lanes();
   tape.each_group([&](std::int64_t g) {
     kernels::run_light(

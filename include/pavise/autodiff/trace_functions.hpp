@@ -29,6 +29,11 @@ struct Elementwise {
   kernels::Binary function;
 };
 
+/// Sums of elements: for every step of `kept` (array 0: the input, array 1: the result) over those of `reduced`.
+struct Sum {
+  kernels::StridedLoop kept, reduced;
+};
+
 /// The value of input 0 with the derivative of input 1.
 struct Substitute {};
 
@@ -111,7 +116,7 @@ struct TotalVariation {
   std::uint32_t layer;
 };
 
-using Function = std::variant<Boxes, Elementwise, Substitute, Quantise, Median, Bilateral, Jpeg, MixChannels, SoftRound,
-                              NonLocalMeans, Thermometer, Resample, Noise, ResizePad, TotalVariation>;
+using Function = std::variant<Boxes, Elementwise, Sum, Substitute, Quantise, Median, Bilateral, Jpeg, MixChannels,
+                              SoftRound, NonLocalMeans, Thermometer, Resample, Noise, ResizePad, TotalVariation>;
 
 }  // namespace pavise::traced

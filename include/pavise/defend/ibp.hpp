@@ -58,14 +58,23 @@ class Ibp : public Strategy {
   void begin(const nn::Model& model, std::int64_t) override {
     network_ = std::make_unique<IntervalNetwork<float>>(options_.crown ? "crown-ibp" : "ibp", model, options_.crown);
     const Shape& in = model.input_shape();
+    const Shape ends{2 * in[0], in[1], in[2]};
+    const std::int64_t classes = model.classes();
     ends_ = std::make_unique<const attack::Part>(
-        attack::Part{"the intervals of " + model.name(), Shape{2 * in[0], in[1], in[2]}, [this](Var<float> pixels) {
+        attack::Part{"the intervals of " + model.name(), ends, [this](Var<float> pixels) {
                        const Interval<float> last = network_->propagate(split(pixels)).back();
                        return flatten(concat(last.low, last.high, 0));
                      }});
+    linear_ = std::make_unique<const attack::Part>(attack::Part{
+        "the linear bounds of " + model.name(), Shape{ends.numel() + classes * classes}, [=, this](Var<float> x) {
+          const auto trace = network_->propagate(split(reshape(slice(x, 0, 0, ends.numel()), ends)));
+          const Var<float> functions = reshape(slice(x, 0, ends.numel(), x.size()), Shape{classes, classes});
+          const Var<float> last = flatten(concat(trace.back().low, trace.back().high, 0));
+          return concat(last, network_->crown_margins(trace, functions), 0);
+        }});
   }
-  /// The intervals; margins are the host's. Not CROWN's, which go back through all of them.
-  bool runs_on_device() const override { return !options_.crown; }
+  /// The intervals and CROWN's margins; those of the intervals are the host's.
+  bool runs_on_device() const override { return true; }
   void accumulate(Step& step) override {
     const double grown = growth(step);
     if (grown == 0) {
@@ -75,12 +84,12 @@ class Ibp : public Strategy {
     step.begin();
     const Var<float> clean = step.logits(step.tape.view(step.clean.shape(), step.clean.values()));
     step.count(clean, 0);
-    const auto trace = intervals(step, threat_.epsilon * grown);
     const std::int32_t* labels = step.clean.labels();
+    const auto [trace, linear] = bounds(step, threat_.epsilon * grown, options_.crown && grown < 1);
     Var<float> margins = network_->margins(trace, labels);
-    if (options_.crown && grown < 1) {
+    if (linear) {
       const auto beta = static_cast<float>(1 - grown);
-      margins = network_->crown_margins(trace, labels) * beta + margins * (1 - beta);
+      margins = linear * beta + margins * (1 - beta);
     }
     step.count(-margins, step.clean.images());
     step.backward(verified_loss(clean, margins, labels, static_cast<float>(1 - grown * (1 - options_.kappa)),
@@ -97,14 +106,26 @@ class Ibp : public Strategy {
     return {slice(both, 0, 0, half), slice(both, 0, half, 2 * half)};
   }
 
-  /// The intervals in front of each layer; from a device those in front of the last one alone.
-  IntervalNetwork<float>::Trace intervals(Step& step, double radius) const {
+  struct Bounds {
+    IntervalNetwork<float>::Trace trace;  ///< the intervals in front of each layer; from a device of the last one alone
+    Var<float> linear;                    ///< CROWN's margins, where they are asked for
+  };
+  Bounds bounds(Step& step, double radius, bool crown) const {
     const Interval<float> pixels = ball(step, radius);
+    const auto functions = [&] { return network_->differences(step.tape, step.clean.labels()); };
     if (step.device == nullptr) {
-      return network_->propagate(pixels);
+      const auto trace = network_->propagate(pixels);
+      return {trace, crown ? network_->crown_margins(trace, functions()) : Var<float>{}};
     }
-    const Interval<float> ends = split(step.device->apply(*ends_, concat(pixels.low, pixels.high, 0), step.images()));
-    return {{reshape(ends.low, network_->last_input()), reshape(ends.high, network_->last_input())}};
+    Var<float> x = concat(pixels.low, pixels.high, 0);
+    if (crown) {
+      x = concat(flatten(x), flatten(functions()), 0);
+    }
+    const Var<float> y = step.device->apply(crown ? *linear_ : *ends_, x, step.images());
+    const std::int64_t n = 2 * network_->last_input().numel();
+    const Interval<float> ends = split(slice(y, 0, 0, n));
+    return {{{reshape(ends.low, network_->last_input()), reshape(ends.high, network_->last_input())}},
+            crown ? slice(y, 0, n, y.size()) : Var<float>{}};
   }
 
   /// The share of the radius that an update trains with: 0 in the warm-up, 1 behind the ramp.
@@ -135,7 +156,8 @@ class Ibp : public Strategy {
   attack::Threat threat_;
   IbpOptions options_;
   std::unique_ptr<IntervalNetwork<float>> network_;
-  std::unique_ptr<const attack::Part> ends_;  ///< from the pixels' ends to those in front of the last layer
+  std::unique_ptr<const attack::Part> ends_;    ///< from the pixels' ends to those in front of the last layer
+  std::unique_ptr<const attack::Part> linear_;  ///< from these and the margins' functions to CROWN's margins, too
 };
 
 }  // namespace pavise::defend

@@ -32,6 +32,7 @@ struct Interval {
 ///
 ///   auto bounds = network.propagate({low, high});             // of the pixels
 ///   auto margins = network.margins(bounds, labels);           // lower bounds of z[label] - z[j], (classes)
+///   auto tighter = network.crown_margins(bounds, network.differences(tape, labels));
 template <class T>
 class IntervalNetwork {
  public:
@@ -79,12 +80,28 @@ class IntervalNetwork {
     return sum(s.one_hot * z) - z - reshape(spread, z.shape());
   }
 
-  /// The same by CROWN's backward substitution through the intervals (CROWN-IBP, Zhang et al., "Towards stable and
-  /// efficient training of verifiably robust neural networks", ICLR 2020).
-  Var<T> crown_margins(const Trace& trace, const std::int32_t* labels) {
+  /// The functions z[label] - z[j] of the logits, (classes,classes): row j is 1 at the label, less 1 at j. Data: each image
+  /// has its own.
+  Var<T> differences(Tape<T>& tape, const std::int32_t* labels) const {
+    const std::int64_t classes = layers_.back().weight->shape()[0];
+    const std::int32_t* own = pavise::detail::own_labels("margins", tape, labels, classes);
+    Var<T> rows = tape.input(Shape{classes, classes});
+    for (std::int64_t g = 0; g < tape.groups(); ++g) {
+      for (std::int64_t i = 0; i < rows.size() * tape.lanes(); ++i) {
+        const std::int64_t j = i / tape.lanes() / classes;
+        const std::int64_t k = i / tape.lanes() % classes;
+        rows.data(g)[i] = T(own[g * tape.lanes() + i % tape.lanes()] == k ? 1 : 0) - T(j == k ? 1 : 0);
+      }
+    }
+    return rows;
+  }
+
+  /// Lower bounds (N) of linear functions of the logits, the rows (N,classes), such as `differences`, by CROWN's backward
+  /// substitution through the intervals (CROWN-IBP, Zhang et al., "Towards stable and efficient training of verifiably
+  /// robust neural networks", ICLR 2020).
+  Var<T> crown_margins(const Trace& trace, Var<T> functions) {
     const Layer& last = layers_.back();
-    const Specification s = specify(trace, labels);
-    Tape<T>& tape = s.one_hot.tape();
+    Tape<T>& tape = functions.tape();
     std::vector<Relaxation> relaxations(layers_.size());
     for (std::size_t k = first_; k < layers_.size(); ++k) {
       if (layers_[k].kind == Kind::relu) {
@@ -92,15 +109,14 @@ class IntervalNetwork {
       }
     }
     const auto [middle, radius] = middle_and_radius(trace[first_]);
-    const std::int64_t classes = s.one_hot.size();
-    const Var<T> b = last.bias != nullptr ? tape.parameter(*last.bias) : Var<T>{};
+    const Var<T> weight = tape.parameter(*last.weight);
     Var<T> all;
-    for (std::int64_t j = 0; j < classes; ++j) {
-      Var<T> a = reshape(slice(s.rows, 0, j, j + 1), trace.back().low.shape());
+    for (std::int64_t j = 0; j < functions.shape()[0]; ++j) {
+      const Var<T> function = slice(functions, 0, j, j + 1);
+      Var<T> a = reshape(linear_transpose(function, weight), trace.back().low.shape());
       Var<T> constant;
-      if (b) {
-        const Var<T> other = reshape(slice(b, 0, j, j + 1), Shape{});  // first, whatever the compiler prefers
-        constant = sum(s.one_hot * b) - other;
+      if (last.bias != nullptr) {
+        constant = inner_product(function, tape.parameter(*last.bias));
       }
       const auto add_constant = [&](Var<T> term) { constant = constant ? constant + term : term; };
       for (std::size_t k = layers_.size() - 1; k-- > first_;) {
@@ -108,22 +124,20 @@ class IntervalNetwork {
         if (layer.kind == Kind::relu) {
           const Relaxation& r = relaxations[k];
           const Var<T> negative = relu(-a);
-          add_constant(-sum(negative * r.intercept));
+          add_constant(-total(negative * r.intercept));
           a = relu(a) * r.lower - negative * r.upper;
         } else if (layer.affine()) {
           if (layer.bias != nullptr) {
-            const Var<T> p = tape.parameter(*layer.bias);
-            add_constant(sum(a * (layer.kind == Kind::conv ? reshape(p, Shape{p.size(), 1, 1}) : p)));
+            add_constant(inner_product(layer.kind == Kind::conv ? sum(a, {1, 2}) : a, tape.parameter(*layer.bias)));
           }
           const Var<T> w = tape.parameter(*layer.weight);
           a = layer.kind == Kind::conv ? conv_transpose2d(a, w, {}, layer.options) : linear_transpose(a, w);
         }
         a = reshape(a, trace[k].low.shape());
       }
-      const Var<T> spread = sum(abs(a) * radius);
-      add_constant(sum(a * middle) - spread);
-      const Var<T> margin = reshape(constant, Shape{1});
-      all = all ? concat(all, margin, 0) : margin;
+      const Var<T> spread = abs(a) * radius;  // first, whatever the compiler prefers
+      add_constant(total(a * middle - spread));
+      all = all ? concat(all, constant, 0) : constant;
     }
     return all;
   }
@@ -229,19 +243,18 @@ class IntervalNetwork {
     return {one_hot, matmul(reshape(one_hot, Shape{1, classes}), w) - w};
   }
 
+  /// The sum of all elements, (1): of each channel's first.
+  static Var<T> total(Var<T> x) {
+    const Var<T> parts = x.shape().rank() == 3 ? sum(x, {1, 2}) : x;
+    return sum(parts, {0}, true);
+  }
+
   /// max(0,x) between 0 or x (the closer to it on the whole, a constant choice) and the line through both ends.
   static Relaxation relax(const Interval<T>& x) {
-    Tape<T>& tape = x.low.tape();
     const Var<T> below = relu(-x.low);
     const Var<T> above = relu(x.high);
     const Var<T> upper = above / (above + below + T(1e-12));
-    Var<T> lower = tape.input(x.low.shape());
-    tape.each_group([&](std::int64_t g) {
-      for (std::int64_t i = 0; i < lower.size() * tape.lanes(); ++i) {
-        lower.data(g)[i] = x.high.data(g)[i] >= -x.low.data(g)[i] ? T{1} : T{0};
-      }
-    });
-    return {lower, upper, upper * below};
+    return {step(x.low + x.high), upper, upper * below};
   }
 
   const nn::BasicModel<T>& model_;

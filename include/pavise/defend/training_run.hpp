@@ -54,7 +54,7 @@ class TrainingRun : public Inspection {
     if (options.accelerate) {
       device_ = options.accelerate(model_, loader_.batch_size);
       require(strategy.runs_on_device(), strategy.name(), ": this training does not run on ", device_->device(),
-              " (crown-ibp does not, the library's others do)");
+              " (the library's own do; see Strategy::runs_on_device)");
       const auto processes = options.team != nullptr ? options.team->size() : 1;
       require(processes == device_->processes(), "trainer: ", processes, " processes, and ", device_->device(),
               " was set up to share minibatches with ", device_->processes(), " (device::training takes its peers)");

@@ -132,6 +132,30 @@ class ElementwiseFunction : public Function {
   kernels::StridedLoop loop_;
 };
 
+class SumFunction : public Function {
+ public:
+  SumFunction(const traced::Sum& what, std::int64_t in, std::int64_t out) : what_(what), in_(in), out_(out) {
+    for (const kernels::StridedLoop* loop : {&what.kept, &what.reduced}) {
+      for (int d = 0; d < loop->rank; ++d) {
+        back_.push(loop->extent[d], loop->stride[0][d], loop->stride[1][d]);
+      }
+    }
+    back_ = back_.collapsed();
+  }
+  void forward(const Stream& stream, const FunctionPass& p) override {
+    stream.kernels().sum_elements(stream.get(), what_.kept, what_.reduced, p.x[0], in_, p.y, out_, p.groups);
+  }
+  void backward(const Stream& stream, const FunctionPass& p, std::size_t, const float* dy, float* dx,
+                bool accumulate) override {
+    stream.kernels().strided_copy(stream.get(), back_, dy, out_, dx, in_, accumulate, p.groups);
+  }
+
+ private:
+  traced::Sum what_;
+  std::int64_t in_, out_;
+  kernels::StridedLoop back_;  ///< array 0: the input, array 1: the result
+};
+
 class SubstituteFunction : public StraightThrough {
  public:
   using StraightThrough::StraightThrough;
@@ -434,6 +458,7 @@ inline std::unique_ptr<Function> make_function(const Stream& stream, const trace
     using Made = std::unique_ptr<Function>;
     Made operator()(const traced::Boxes& w) const { return std::make_unique<BoxesFunction>(w, in, out); }
     Made operator()(const traced::Elementwise& w) const { return std::make_unique<ElementwiseFunction>(w, out); }
+    Made operator()(const traced::Sum& w) const { return std::make_unique<SumFunction>(w, in[0], out); }
     Made operator()(const traced::Substitute&) const { return std::make_unique<SubstituteFunction>(out); }
     Made operator()(const traced::Quantise& w) const { return std::make_unique<QuantiseFunction>(w, out); }
     Made operator()(const traced::Median& w) const {

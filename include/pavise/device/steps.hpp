@@ -137,11 +137,12 @@ inline std::vector<Step> trace_steps(const Program& program, Mode mode, bool dif
     s.out_size = tape.node({&tape, s.op.output}).size;
     s.in_size = tape.node({&tape, s.op.inputs[0]}).size;
     s.below_weights = s.op.weight != nullptr || s.op.bias != nullptr;
+    const bool constant = s.op.kind == TracedOperation<float>::Kind::unary && kernels::is_constant(s.op.function);
     for (std::size_t k = 0; k < 2; ++k) {
       const auto found = number.find(s.op.inputs[k]);
       s.input[k] = found != number.end() ? found->second : -1;
-      s.below_weights =
-          s.below_weights || (found != number.end() && steps[static_cast<std::size_t>(found->second)].below_weights);
+      s.below_weights = s.below_weights || (!constant && found != number.end() &&
+                                            steps[static_cast<std::size_t>(found->second)].below_weights);
     }
     number[s.op.output] = static_cast<int>(steps.size());
     steps.push_back(std::move(s));

@@ -211,6 +211,18 @@ struct UnaryFunction<Unary::clamp> {
     return select(equal(x, y), P::broadcast(T{1}), P::broadcast(T{0}));
   }
 };
+// x < 0 ? 0 : 1                               d/dx = 0
+template <>
+struct UnaryFunction<Unary::step> {
+  template <class P, class T>
+  PAVISE_INLINE static P value(P x, T, T) {
+    return select(P::broadcast(T{0}) > x, P::broadcast(T{0}), P::broadcast(T{1}));
+  }
+  template <class P, class T>
+  PAVISE_INLINE static P slope(P, P, T, T) {
+    return P::broadcast(T{0});
+  }
+};
 // a x + b                                     d/dx = a
 template <>
 struct UnaryFunction<Unary::affine> {

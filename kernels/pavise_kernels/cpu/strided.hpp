@@ -27,8 +27,12 @@ enum class Unary {
   reciprocal,
   quotient,
   clamp,
+  step,
   affine
 };
+
+/// Whether the derivative is 0 wherever there is one.
+constexpr bool is_constant(Unary f) { return f == Unary::step; }
 
 /// Functions of two numbers.
 enum class Binary { add, sub, mul, div, maximum, minimum };
@@ -52,7 +56,7 @@ struct StridedLoop {
     stride[2][rank] = s2;
     ++rank;
   }
-  std::int64_t count() const {
+  constexpr std::int64_t count() const {
     std::int64_t n = 1;
     for (int d = 0; d < rank; ++d) {
       n *= extent[d];
@@ -96,8 +100,8 @@ struct StridedLoop {
       }
     }
   }
-  std::int64_t inner() const { return extent[rank - 1]; }
-  std::int64_t inner_stride(int array) const { return stride[array][rank - 1]; }
+  constexpr std::int64_t inner() const { return extent[rank - 1]; }
+  constexpr std::int64_t inner_stride(int array) const { return stride[array][rank - 1]; }
 };
 
 }  // namespace pavise::kernels

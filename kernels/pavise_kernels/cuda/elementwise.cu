@@ -85,6 +85,8 @@ void with_unary(Unary f, const Body& body) {
       return body(std::integral_constant<Unary, Unary::quotient>{});
     case Unary::clamp:
       return body(std::integral_constant<Unary, Unary::clamp>{});
+    case Unary::step:
+      return body(std::integral_constant<Unary, Unary::step>{});
     case Unary::affine:
       return body(std::integral_constant<Unary, Unary::affine>{});
   }

@@ -118,6 +118,7 @@ P lane_by_lane(const F&, P);
 #include "pavise_kernels/cpu/optimizer.inl"
 #include "pavise_kernels/cpu/pool.inl"
 #include "pavise_kernels/cpu/quantise.inl"
+#include "pavise_kernels/cpu/reduce.inl"
 #include "pavise_kernels/cpu/resample.inl"
 #include "pavise_kernels/cpu/residual.inl"
 #include "pavise_kernels/cpu/soft_jpeg.inl"

@@ -23,6 +23,7 @@ const Table* filled_table() {
   fill_grid_noise(t);
   fill_layout(t);
   fill_elementwise(t);
+  fill_reduce(t);
   fill_pool(t);
   fill_norm(t);
   fill_batch_norm(t);

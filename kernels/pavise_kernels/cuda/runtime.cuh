@@ -103,6 +103,7 @@ void fill_random(Table&);
 void fill_grid_noise(Table&);
 void fill_layout(Table&);
 void fill_elementwise(Table&);
+void fill_reduce(Table&);
 void fill_pool(Table&);
 void fill_norm(Table&);
 void fill_batch_norm(Table&);

@@ -369,6 +369,11 @@ struct Table {
   void (*add_values)(Stream, const float* a, const float* b, float* y, std::int64_t n, bool relu);
   void (*pass_gradient)(Stream, const float* dy, float* dx, std::int64_t n, bool accumulate, const float* mask);
 
+  /// y = the sum of x over the steps of `reduced`, for every step of `kept` (array 0: x, array 1: y), as
+  /// kernels::reduce_forward; of arrays of `x_step` and `y_step` elements an image.
+  void (*sum_elements)(Stream, const StridedLoop& kept, const StridedLoop& reduced, const float* x, std::int64_t x_step,
+                       float* y, std::int64_t y_step, std::int64_t groups);
+
   // --- windows and channels
 
   void (*max_pool)(Stream, const ConvGeometry&, const float* in, float* out, std::int64_t groups);
