@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Whole attacks through the library: images and results on the host, every clean and every found image classified.
+// Whole attacks and trainings through the library: images and results on the host; of an attack every clean and every
+// found image is classified.
 #pragma once
 
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,8 +15,11 @@
 #include "pavise/attack/pgd.hpp"
 #include "pavise/attack/run.hpp"
 #include "pavise/core/device.hpp"
+#include "pavise/defend/adversarial.hpp"
 #include "pavise/defend/filter/catalog.hpp"
 #include "pavise/defend/filter/within.hpp"
+#include "pavise/defend/standard.hpp"
+#include "pavise/defend/trainer.hpp"
 #include "pavise/device/accelerator.hpp"
 #include "pavise/nn/models.hpp"
 
@@ -69,6 +74,55 @@ inline void attacks(Bench& b) {
     row("pgd7 attack", pgd, alone, 7, 7);
     const Classifier behind = pavise::device::classifier(filtered, pavise::Device::cuda(0), options);
     row("pgd7 attack through median:3", pgd, behind, 7, 7);
+  }
+}
+
+/// Median time of an update of Trainer::fit in milliseconds, images on the host.
+inline double time_update(pavise::nn::Model model, const std::shared_ptr<pavise::defend::Strategy>& strategy,
+                          std::int64_t batch, Arithmetic arithmetic) {
+  std::vector<std::uint8_t> pixels;
+  std::vector<std::int32_t> labels;
+  for (const float v : cuda_checks::numbers(4 * batch * model.input_shape().numel(), 1, 0.0f, 255.0f)) {
+    pixels.push_back(static_cast<std::uint8_t>(v));
+  }
+  for (std::int64_t i = 0; i < 4 * batch; ++i) {
+    labels.push_back(static_cast<std::int32_t>(i % 10));
+  }
+  const pavise::data::Dataset set("noise", model.input_shape(), pixels, labels,
+                                  {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"});
+  pavise::defend::TrainOptions options;
+  options.epochs = 5;
+  options.batch_size = batch;
+  options.accelerate = pavise::device::training(pavise::Device::cuda(0), arithmetic);
+  std::vector<double> times;
+  auto begin = std::chrono::steady_clock::now();
+  options.progress = [&](const pavise::defend::Progress&) {
+    const auto now = std::chrono::steady_clock::now();
+    times.push_back(std::chrono::duration<double, std::milli>(now - begin).count());
+    begin = now;
+  };
+  pavise::defend::Trainer(strategy, options).fit(model, set);
+  times.erase(times.begin(), times.begin() + 3);
+  std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
+  return times[times.size() / 2];
+}
+
+/// Trainings through the library, from images on the host to the optimizer's update.
+inline void training(Bench& b) {
+  using namespace pavise::defend;  // NOLINT(google-build-using-namespace)
+  for (const Arithmetic arithmetic : kArithmetics) {
+    const auto row = [&](const std::string& name, double ms, std::int64_t batch) {
+      b.line("network", name + suffix(batch, arithmetic), ms, 0, 0,
+             pavise::concat(",\"images_per_s\":", static_cast<float>(static_cast<double>(batch) / (ms * 1e-3)),
+                            ",\"ms_per_step\":", static_cast<float>(ms)));
+    };
+    row("fit: small-cnn, pgd7",
+        time_update(pavise::nn::small_cnn({.seed = 0}),
+                    std::make_shared<Adversarial>(pavise::attack::Pgd(pavise::attack::linf(0.1), {.steps = 7})), 4096,
+                    arithmetic),
+        4096);
+    row("fit: lenet, plain", time_update(pavise::nn::lenet({.seed = 0}), std::make_shared<Standard>(), 256, arithmetic),
+        256);
   }
 }
 

@@ -2,7 +2,7 @@
 // Times the CUDA kernels with device events: medians, warm, on random inputs. Prints a line of JSON for each
 // measurement as soon as it is made, so that a run that is cut off leaves what it has.
 //
-//   bench FILE [SECTION...]   sections: network residual weights elements filters attacks tiles
+//   bench FILE [SECTION...]   sections: network residual weights elements filters attacks training tiles
 //
 // FLOPs are those of the direct algorithm without the taps that fall on padding, multiplications and additions counted
 // apart; bytes count each array once.
@@ -361,10 +361,10 @@ void weights(Bench& b) {
 
 int main(int argc, char** argv) {
   try {
-    pavise::require(argc >= 2, "usage: bench FILE [network residual weights elements filters attacks tiles]");
+    pavise::require(argc >= 2, "usage: bench FILE [network residual weights elements filters attacks training tiles]");
     std::vector<std::string> sections(argv + 2, argv + argc);
     if (sections.empty()) {
-      sections = {"network", "residual", "weights", "elements", "filters", "attacks", "tiles"};
+      sections = {"network", "residual", "weights", "elements", "filters", "attacks", "training", "tiles"};
     }
     const auto device = pavise::Device::cuda(0);
     const Table& t = device.kernels();
@@ -377,10 +377,14 @@ int main(int argc, char** argv) {
                  "\"memory\":%zu}\n",
                  info.name, info.major, info.minor, info.multiprocessors, info.memory);
     ceilings(b);
-    const std::map<std::string, void (*)(Bench&)> all = {
-        {"network", networks},          {"residual", residual}, {"tiles", tiles},
-        {"elements", elements},         {"weights", weights},   {"filters", gpu_bench::filters},
-        {"attacks", gpu_bench::attacks}};
+    const std::map<std::string, void (*)(Bench&)> all = {{"network", networks},
+                                                         {"residual", residual},
+                                                         {"tiles", tiles},
+                                                         {"elements", elements},
+                                                         {"weights", weights},
+                                                         {"filters", gpu_bench::filters},
+                                                         {"attacks", gpu_bench::attacks},
+                                                         {"training", gpu_bench::training}};
     for (const auto& s : sections) {
       if (const auto found = all.find(s); found != all.end()) {
         found->second(b);
