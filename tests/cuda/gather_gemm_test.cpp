@@ -2,7 +2,6 @@
 // The matrix micro-kernel's own source, compiled for the host.
 #include "pavise_kernels/cuda/gather_gemm.cu"
 #include "pavise_kernels/cuda/gather_gemm_fast.cu"
-#include "pavise_kernels/cuda/image_forward.cu"
 #include "pavise_kernels/cuda/image_gradient.cu"
 //
 #include "cuda/gather_gemm_checks.hpp"
@@ -15,9 +14,7 @@ TEST_CASE("cuda gather_gemm: convolutions and their derivatives have the CPU's b
   check_in_each_order(cuda_checks::check_convolutions);
 }
 
-TEST_CASE("cuda convolutions of images and their gradients have the CPU's bits") {
-  check_in_each_order(cuda_checks::check_images);
-}
+TEST_CASE("cuda gradients of images have the CPU's bits") { check_in_each_order(cuda_checks::check_image_gradients); }
 
 TEST_CASE("cuda gather_gemm: fully connected layers have the CPU's bits") {
   check_in_each_order(cuda_checks::check_matrices);

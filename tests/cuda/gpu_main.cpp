@@ -64,7 +64,7 @@ const Check kChecks[] = {
     {"matrices", false, cuda_checks::check_matrices},
     {"winograd", true, cuda_checks::check_winograd},
     {"convolutions", false, cuda_checks::check_convolutions},
-    {"images", true, cuda_checks::check_images},
+    {"image_gradients", true, cuda_checks::check_image_gradients},
     {"tiles", true, cuda_checks::check_tiles},
     {"fast", true, cuda_checks::check_fast},
     {"bf16", true, cuda_checks::check_bf16},

@@ -64,8 +64,7 @@ struct GatherPlan {
   std::vector<TapClass> classes;
   std::vector<PointRun> runs;
   std::vector<std::int32_t> blocks;  ///< runs [blocks[i], blocks[i+1]) go through all rows together
-  ConvGeometry convolution{};        ///< that this is, or whose derivative by its input; no channels: neither
-  bool derivative = false;
+  ConvGeometry derivative_of{};      ///< the convolution whose derivative by its input this is; no channels: it is none
 };
 
 /// What happens to a sum before it is stored.
@@ -254,7 +253,6 @@ inline void build(GatherPlan& plan, std::int64_t channels, std::int64_t kernel_w
 /// The plan of a convolution: rows are output channels.
 inline GatherPlan forward_plan(const ConvGeometry& g) {
   GatherPlan plan;
-  plan.convolution = g;
   const std::int64_t channels = g.in_channels / g.groups;
   plan.rows = g.out_channels / g.groups;
   plan.channel_groups = g.groups;
@@ -277,8 +275,7 @@ inline GatherPlan forward_plan(const ConvGeometry& g) {
 /// convolution): it reads the output's gradient (O,OH,OW) and writes (C,H,W); rows are input channels.
 inline GatherPlan backward_plan(const ConvGeometry& g) {
   GatherPlan plan;
-  plan.convolution = g;
-  plan.derivative = true;
+  plan.derivative_of = g;
   const std::int64_t out_channels = g.out_channels / g.groups;
   const std::int64_t kernel = g.kernel_height * g.kernel_width;
   plan.rows = g.in_channels / g.groups;

@@ -260,8 +260,6 @@ Operator* make_operator(const GatherPlan& plan) {
   op->weight_group = plan.weight_group;
   op->padded = static_cast<int>(plan.rows <= 4 ? 4 : plan.rows <= 8 ? 8 : (plan.rows + 15) / 16 * 16);
   op->multiprocessors = table.load()->device_info(0).multiprocessors;
-  op->convolution = plan.convolution;
-  op->derivative = plan.derivative;
 
   std::vector<int2> taps;
   std::vector<int> first_tap;
@@ -320,8 +318,9 @@ Operator* make_operator(const GatherPlan& plan) {
     std::stable_sort(strips.begin(), strips.end(), [&](const int4& a, const int4& b) {
       return points[static_cast<std::size_t>(a.z)].x < points[static_cast<std::size_t>(b.z)].x;
     });
+    op->derivative_of = plan.derivative_of;
     if (has_image_gradient(plan)) {
-      const std::int64_t kernel = plan.convolution.kernel_height * plan.convolution.kernel_width;
+      const std::int64_t kernel = plan.derivative_of.kernel_height * plan.derivative_of.kernel_width;
       std::vector<int> tap_of(plan.tap_source.size());
       for (std::size_t t = 0; t < tap_of.size(); ++t) {
         const std::int64_t channel = plan.tap_source[t] / (plan.rows * kernel);
@@ -359,10 +358,9 @@ double issue_of(const Operator& op, const TileShape& shape) {
 
 }  // namespace
 
-bool apply_few(Stream stream, const Operator* op, const float* in, float* out, const Epilogue<float>& e,
-               std::int64_t groups) {
-  if (op->derivative ? apply_image_gradient(stream, op, in, out, e, groups)
-                     : apply_image_forward(stream, op, in, out, e, groups)) {
+bool apply_few_rows(Stream stream, const Operator* op, const float* in, float* out, const Epilogue<float>& e,
+                    std::int64_t groups) {
+  if (apply_image_gradient(stream, op, in, out, e, groups)) {
     return true;
   }
   if (op->rows < 1 || op->rows > kFewRows || op->strips.count < 2 || groups > 65535) {
@@ -382,7 +380,7 @@ void fill_gather_gemm(Table& t) {
   t.pack_operator = pack_operator;
   t.apply_operator = [](Stream stream, const Operator* op, const float* in, float* out, const Epilogue<float>& e,
                         std::int64_t groups) {
-    if (!apply_few(stream, op, in, out, e, groups)) {
+    if (!apply_few_rows(stream, op, in, out, e, groups)) {
       apply_tile(stream, "apply_operator", *op, best_tile(*op, kTileShapes, groups, issue_of), in, out, e, groups);
     }
   };

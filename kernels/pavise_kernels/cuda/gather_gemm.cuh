@@ -30,9 +30,8 @@ struct Operator {
   int2* points = nullptr;
   float* packed = nullptr;
   std::vector<TileList> tiles;
-  ConvGeometry convolution{};  ///< as GatherPlan's
-  bool derivative = false;
-  int* tap_of = nullptr;  ///< [channel][kernel position], where the gradient of an image has a kernel of its own
+  ConvGeometry derivative_of{};
+  int* tap_of = nullptr;  ///< [channel][kernel position], where the image's gradient has its own kernel
   TileList strips;        ///< of up to eight neighbouring places, in the order of what they read: for few rows
 
   ~Operator() {
@@ -48,16 +47,13 @@ struct Operator {
   }
 };
 
-/// apply_operator for few rows, or few channels, which share no inputs with other rows or points of a tile; false: it is
-/// none of them.
-bool apply_few(Stream, const Operator*, const float* in, float* out, const Epilogue<float>&, std::int64_t groups);
-/// The same for a convolution of an image of one or three channels (image_forward.cu), and for its derivative with respect
-/// to the image, without bias (image_gradient.cu); false also where the kernel and its stride are none of those compiled.
-bool apply_image_forward(Stream, const Operator*, const float* in, float* out, const Epilogue<float>&,
-                         std::int64_t groups);
+/// apply_operator for an operator of few rows, whose tiles share no inputs; false: it has too many.
+bool apply_few_rows(Stream, const Operator*, const float* in, float* out, const Epilogue<float>&, std::int64_t groups);
+
+/// The same for the derivative of a convolution with respect to an image of few channels, without bias
+/// (image_gradient.cu); false: of another kernel or stride than are compiled. Only where `has_image_gradient`.
 bool apply_image_gradient(Stream, const Operator*, const float* in, float* out, const Epilogue<float>&,
                           std::int64_t groups);
-/// Whether the latter needs Operator::tap_of.
 bool has_image_gradient(const GatherPlan&);
 
 namespace gather {

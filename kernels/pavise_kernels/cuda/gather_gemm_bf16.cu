@@ -392,7 +392,7 @@ constexpr PatchKernel patch_kernel() {
 }
 constexpr std::array kPatchKernels = {patch_kernel<2, 1, 4, 2>(), patch_kernel<1, 2, 4, 2>(),
                                       patch_kernel<2, 2, 4, 2>(), patch_kernel<2, 1, 2, 4>(),
-                                      patch_kernel<1, 1, 8, 1>(), patch_kernel<1, 2, 4, 1>()};
+                                      patch_kernel<1, 1, 8, 1>()};
 constexpr int kSliceMultiple = 4;  ///< the largest depth
 
 template <class T>

