@@ -72,8 +72,9 @@ part_peers() { limited 200 python3 benchmarks/gpu/peers.py "$OUT/peers.jsonl" --
 
 part_sanitizer() {
   command -v compute-sanitizer >/dev/null || { say "compute-sanitizer is not installed"; return 1; }
-  limited 60 compute-sanitizer --tool memcheck --error-exitcode 9 "$build/gpu_checks" --quick random attack_steps losses pools weight_gradients &&
-    limited 60 compute-sanitizer --tool racecheck --error-exitcode 9 "$build/gpu_checks" --quick winograd
+  limited 60 compute-sanitizer --tool memcheck --error-exitcode 9 "$build/gpu_checks" --quick random attack_steps losses pools weight_gradients \
+    bf16 image_gradients sums running_norm &&
+    limited 60 compute-sanitizer --tool racecheck --error-exitcode 9 "$build/gpu_checks" --quick winograd bf16 image_gradients
 }
 
 parts=("$@")

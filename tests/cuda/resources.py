@@ -3,7 +3,7 @@
 """Prints registers, shared memory, stack and spills of every CUDA kernel, from the compiler's report, and fails where a
 hot kernel spills or has a stack. Needs nvcc; without it, says so and exits with 77.
 
-    resources.py [--arch sm_90] [FILE.cu ...]
+    resources.py [--arch sm_90a] [FILE.cu ...]
 """
 
 import argparse
@@ -17,7 +17,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 KERNELS = ROOT / "kernels" / "pavise_kernels" / "cuda"
-HOT = re.compile(r"gather_gemm_(fast_)?kernel|weight_gradient_(fast_)?kernel|few_rows|GridNoise|quads_kernel|Argmax|CrossEntropy|AddNoise|Draw"
+HOT = re.compile(r"gather_gemm_((fast|bf16)_)?kernel|image_gradient|weight_gradient_(fast_)?kernel|few_rows|GridNoise|quads_kernel|Argmax|CrossEntropy|AddNoise|Draw"
                  r"|winograd|jpeg_blocks|Median|Bilateral|NonLocalMeans|Variation|Resample|AddRandom|Thermometer|[Aa]pgd|RowNorm")
 FLAGS = ["-std=c++20", "-O3", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true",
          "--expt-relaxed-constexpr", "-diag-suppress", "1675", "-Xptxas", "-v"]
@@ -46,8 +46,9 @@ def short(name):
 
 def report(nvcc, arch, source):
     with tempfile.TemporaryDirectory() as scratch:
-        command = [nvcc, *FLAGS, f"-arch={arch}", f"-I{ROOT / 'include'}", f"-I{ROOT / 'kernels'}", "-c", str(source),
-                   "-o", f"{scratch}/out.o"]
+        target = f"-gencode=arch={arch.replace('sm_', 'compute_')},code={arch}"
+        command = [nvcc, *FLAGS, target, f"-I{ROOT / 'include'}", f"-I{ROOT / 'kernels'}", "-c", str(source), "-o",
+                   f"{scratch}/out.o"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"resources.py: {source.name} does not compile:\n{done.stderr[-3000:]}")
@@ -68,7 +69,7 @@ def report(nvcc, arch, source):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--arch", default="sm_90")
+    parser.add_argument("--arch", default="sm_90a")
     parser.add_argument("files", nargs="*", type=pathlib.Path)
     options = parser.parse_args()
     nvcc = find_nvcc()
