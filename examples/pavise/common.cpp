@@ -118,13 +118,16 @@ void Shared::add_to(CLI::App& app) {
   app.add_option("--device", device,
                  "cpu, or cuda (cuda:N for another GPU than the first; several processes take the GPUs in turn)")
       ->capture_default_str();
-  app.add_option("--arithmetic", arithmetic,
-                 "Of convolutions and products on a GPU: exact, with the CPU's bits; or on tensor cores, with factors "
-                 "rounded to TF32 (fast) or to bf16 (bf16)")
-      ->check(CLI::IsMember({"exact", "fast", "bf16"}))
-      ->capture_default_str();
+  CLI::Option* kind =
+      app.add_option(
+             "--arithmetic", arithmetic,
+             "Of convolutions and products on a GPU: exact, with the CPU's bits; or on tensor cores, with factors "
+             "rounded to TF32 (fast) or to bf16 (bf16)")
+          ->check(CLI::IsMember({"exact", "fast", "bf16"}))
+          ->capture_default_str();
   app.add_flag_callback(
-      "--fast", [this] { arithmetic = "fast"; }, "--arithmetic fast");
+         "--fast", [this] { arithmetic = "fast"; }, "The same as --arithmetic fast")
+      ->excludes(kind);
   app.add_flag("--quiet", quiet, "No progress bar");
 }
 

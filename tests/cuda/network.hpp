@@ -42,6 +42,8 @@ class LayerProduct {
       : t_(t), arithmetic_(arithmetic) {
     if (arithmetic == Arithmetic::bf16 && kernels::cuda::has_patches(l.geometry)) {
       patches_ = t.make_patches(kernels::cuda::patch_plan(l.geometry, back));
+    }
+    if (patches_ != nullptr) {
       return;
     }
     const auto& g = l.geometry;

@@ -79,6 +79,8 @@ class Accelerator {
 
   /// "cuda:0"
   virtual std::string device() const = 0;
+  /// How products are computed: "exact", to the CPU's bits, or what stands for it in records.
+  virtual std::string arithmetic() const { return "exact"; }
   /// Images that it takes in one go.
   virtual std::int64_t capacity() const = 0;
   /// Processes, each with such an accelerator, that share the minibatches of `accumulate`.

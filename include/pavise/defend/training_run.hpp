@@ -329,6 +329,9 @@ class TrainingRun : public Inspection {
     line("model: ", model_.name(), " for ", model_.input_shape());
     if (device_ != nullptr) {
       line("device: ", device_->device().substr(0, device_->device().find(':')));
+      if (device_->arithmetic() != "exact") {
+        line("arithmetic: ", device_->arithmetic());
+      }
     }
     for (const auto& p : store_.parameters()) {
       line(p.name(), ": ", p.shape());

@@ -84,6 +84,7 @@ class GpuAccelerator : public attack::Accelerator {
   }
 
   std::string device() const override { return stream_->device().to_string(); }
+  std::string arithmetic() const override { return arithmetic_name(arithmetic_); }
   std::int64_t capacity() const override { return network_.capacity(); }
   int processes() const override { return peers_ != nullptr ? peers_->size() : 1; }
   std::int64_t block() const override { return kernels::cuda::kBlockImages; }
@@ -367,6 +368,9 @@ class GpuAccelerator : public attack::Accelerator {
       stream_->finish();
     }
     net.refresh(trained());
+    if (updates_ != nullptr) {  // before an update can change what is copied
+      net.stream().finish();
+    }
   }
   /// Who has the weights when they change on the device.
   const Network* trained() const { return updates_ != nullptr ? &network_ : nullptr; }

@@ -71,7 +71,7 @@ class Network {
       for (const auto& p : store.parameters()) {
         scratch.largest = std::max(scratch.largest, p.size());
       }
-      gradients_ = Array<float>(stream_, static_cast<std::int64_t>(store.gradients().size()));
+      gradients_ = Array<float>(stream_, static_cast<std::int64_t>(store.gradient_memory().size()));
       sums_ = BatchSums(stream_, scratch.largest, scratch.partial);
     }
     for (std::size_t i = 0; i < steps_.size(); ++i) {  // a reshaped value lies where the value itself does
@@ -210,7 +210,15 @@ class Network {
 
   Mode mode() const { return use_ == Use::training ? Mode::training : Mode::evaluation; }
 
-  std::vector<Step> trace() const { return trace_steps(program_, mode(), use_ != Use::logits, stream_.device()); }
+  std::vector<Step> trace() const {
+    auto steps = trace_steps(program_, mode(), use_ != Use::logits, stream_.device());
+    for (Step& s : steps) {  // what the host makes of a normalisation in another store comes from there
+      if (s.op.norm.mean != nullptr && weights_.is_of_another_store(*s.op.norm.mean)) {
+        s.op.norm = {};
+      }
+    }
+    return steps;
+  }
 
   /// The weights as they are now, from the host.
   void upload() {

@@ -137,10 +137,14 @@ class Updates : public ParameterHolder, public optim::RemoteUpdates<float> {
     Array<float> here;
   };
 
+  /// Whoever reads a weight has the device that he had.
   void fetch(const Array<float>& from, float* to) const {
+    const auto& k = stream_.kernels();
+    const int device = k.current_device();
     stream_.use();
     from.download(to, from.size());
     stream_.finish();
+    k.set_device(device);
   }
 
   Network& network_;

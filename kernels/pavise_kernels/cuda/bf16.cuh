@@ -74,7 +74,8 @@ __device__ __forceinline__ uint4 copy_of(const uint4& v, unsigned zero) {
 /// its warp's sixteen) and images 8j+2t and 8j+2t+1, for j from 0 to 7: sum[4j], [4j+1] and [4j+2], [4j+3], where the lane
 /// is number 4g+t. a: rows g, g+8 at channels 2t, 2t+1, then the same at channels 2t+8, 2t+9.
 ///
-/// A step is begin_products, products, commit_products, finish_products; from the first to the last, sums and factors belong to the tensor cores: nothing else may touch them.
+/// A step is begin_products, products, commit_products, finish_products; from the first to the last, sums and factors
+/// belong to the tensor cores: nothing else may touch them.
 
 #if defined(__CUDACC__)
 

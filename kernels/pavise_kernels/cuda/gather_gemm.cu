@@ -234,18 +234,6 @@ constexpr TileShape tile_shape() {
 constexpr std::array kTileShapes = {tile_shape<16, 4>(), tile_shape<16, 2>(), tile_shape<8, 8>(), tile_shape<8, 4>(),
                                     tile_shape<8, 2>(),  tile_shape<4, 8>(),  tile_shape<4, 4>(), tile_shape<1, 8>()};
 
-template <class T>
-T* upload(const std::vector<T>& values) {
-  const Table& t = *table.load();
-  auto* p = static_cast<T*>(t.allocate(values.size() * sizeof(T), nullptr));
-  t.copy_to_device(p, values.data(), values.size() * sizeof(T), nullptr);
-  return p;
-}
-
-}  // namespace
-
-namespace {
-
 Operator* make_operator(const GatherPlan& plan) {
   auto op = std::make_unique<Operator>();
   op->rows = plan.rows;
@@ -259,7 +247,7 @@ Operator* make_operator(const GatherPlan& plan) {
   op->weight_row = plan.weight_row;
   op->weight_group = plan.weight_group;
   op->padded = static_cast<int>(plan.rows <= 4 ? 4 : plan.rows <= 8 ? 8 : (plan.rows + 15) / 16 * 16);
-  op->multiprocessors = table.load()->device_info(0).multiprocessors;
+  op->multiprocessors = table.load()->device_info(table.load()->current_device()).multiprocessors;
 
   std::vector<int2> taps;
   std::vector<int> first_tap;
@@ -301,7 +289,7 @@ Operator* make_operator(const GatherPlan& plan) {
       }
     }
     list.count = static_cast<int>(tiles.size());
-    list.device = upload(tiles);
+    list.device = to_device(tiles);
     op->tiles.push_back(list);
   }
   if (plan.rows <= kFewRows) {
@@ -327,13 +315,13 @@ Operator* make_operator(const GatherPlan& plan) {
         tap_of[static_cast<std::size_t>(channel * kernel + plan.tap_source[t] % (plan.rows * kernel))] =
             static_cast<int>(t);
       }
-      op->tap_of = upload(tap_of);
+      op->tap_of = to_device(tap_of);
     }
-    op->strips = {.points = kStrip, .count = static_cast<int>(strips.size()), .device = upload(strips)};
+    op->strips = {.points = kStrip, .count = static_cast<int>(strips.size()), .device = to_device(strips)};
   }
-  op->class_taps = upload(taps);
-  op->points = upload(points);
-  op->source = upload(std::vector<int>(plan.tap_source.begin(), plan.tap_source.end()));
+  op->class_taps = to_device(taps);
+  op->points = to_device(points);
+  op->source = to_device(std::vector<int>(plan.tap_source.begin(), plan.tap_source.end()));
   op->packed = static_cast<float*>(table.load()->allocate(
       static_cast<std::size_t>(plan.channel_groups * plan.taps * op->padded) * sizeof(float), nullptr));
   table.load()->synchronize(nullptr);

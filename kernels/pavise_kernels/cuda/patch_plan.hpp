@@ -3,13 +3,14 @@
 //
 //   out[row][point] = sum over taps t and channels c of  weight[row][c][t] * in[c][place(point, t)]
 //
-// A *tile* is up to sixteen points with the same taps. All places that a tile reads are its *cells*: they are fetched once
+// A *tile* is up to eight points with the same taps. All places that a tile reads are its *cells*: they are fetched once
 // for all taps, and where a point finds its own is said by a table. Tensor cores read the cells of two neighbouring points
 // at once, the second one's behind the first one's; outside the image are two cells of zeros, before and behind all others.
 //
 // Tensor cores take 64 rows at a time. So the derivative of a strided convolution with few rows is *wide*: points that lie
 // within one stride of each other, its phases, are rows of one point of a coarser grid; what one phase reads and another
-// does not has zero weights. In the derivative of any other strided convolution points of different phases lie in
+// does not has zero weights (an infinite value there makes NaN of all of them). In effect those are sixteen rows at a stride
+// of two. In the derivative of any other strided convolution points of different phases lie in
 // different tiles.
 #pragma once
 
@@ -152,7 +153,7 @@ struct PatchTiles {
   struct Tile {
     std::int32_t first_cell, cells;    ///< of `cell`
     std::int32_t first_tap, taps;      ///< of `tap`
-    std::int32_t first_point, places;  ///< of `point`; 1, 2, 4, 8 or 16
+    std::int32_t first_point, places;  ///< of `point`; 1, 2, 4 or 8
     std::int32_t first_index;          ///< of `index`: [tap][place], cells counted from the tile's first
     std::int32_t part;                 ///< this one of `places` tiles for the same places: which groups of a chunk
   };
@@ -187,8 +188,8 @@ inline std::vector<std::vector<std::int64_t>> classes_of(const PatchAxis& axis) 
   return out;
 }
 
-/// Points in an order whose neighbours are near each other: strips of rows, column after column. A strip has 4, 2 or 1
-/// rows, so that of two neighbours at even places the second reads what lies behind what the first reads.
+/// Points in an order whose neighbours are near each other: strips of rows, column after column. A strip has two rows or
+/// one, so that of two neighbours at even places the second reads what lies behind what the first reads.
 inline std::vector<Point> in_strips(const std::vector<std::int64_t>& ys, const std::vector<std::int64_t>& xs,
                                     std::size_t height) {
   std::vector<Point> out;
@@ -217,7 +218,8 @@ class PatchTiler {
       out_.tap.push_back(static_cast<std::int32_t>(ty * width + tx));
     });
     const auto taps = static_cast<std::int32_t>(out_.tap.size()) - first_tap;
-    std::int32_t room = 64;  // cells for all groups of a tile: as many as a tile of full width has, or these
+    // Cells for all groups of a tile: as many as a tile of full width has, or 64 where there is none.
+    std::int32_t room = points.size() < static_cast<std::size_t>(columns_) ? 64 : 0;
     for (std::size_t first = 0; first < points.size();) {
       // As many places as are left, to a power of two; more, some of them empty, where groups would need too many cells.
       std::size_t places = 1;
@@ -339,7 +341,7 @@ class PatchTiler {
 
 inline PatchTiles patch_tiles(const PatchPlan& plan, int columns) {
   PatchTiles out;
-  const std::size_t height = columns >= 16 ? 4 : columns >= 8 ? 2 : 1;
+  const std::size_t height = columns >= 8 ? 2 : 1;
   detail::PatchTiler tiler(plan, columns, out);
   for (const auto& ys : detail::classes_of(plan.y)) {
     for (const auto& xs : detail::classes_of(plan.x)) {

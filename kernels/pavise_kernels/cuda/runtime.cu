@@ -82,6 +82,11 @@ void fill_memory(Table& t) {
     return out;
   };
   t.set_device = [](int device) { check(cudaSetDevice(device), "cudaSetDevice"); };
+  t.current_device = [] {
+    int device = 0;
+    check(cudaGetDevice(&device), "cudaGetDevice");
+    return device;
+  };
   t.make_stream = [] {
     cudaStream_t s{};
     check(cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
@@ -148,6 +153,7 @@ void fill_memory(Table& t) {
   t.device_count = [] { return 1; };
   t.device_info = [](int) { return DeviceInfo{"host model", 0, 0, 4, 0, std::size_t{227} << 10, {}}; };
   t.set_device = [](int) {};
+  t.current_device = [] { return 0; };
   t.make_stream = [] { return Stream{}; };
   t.destroy_stream = [](Stream) {};
   t.synchronize = [](Stream) {};

@@ -18,6 +18,7 @@
 #include <cstdio>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "pavise/core/error.hpp"
 #include "pavise_kernels/cuda/table.hpp"
@@ -42,8 +43,12 @@ void launch(Stream stream, const char* name, void (*kernel)(Parameters...), dim3
   if (blocks.x == 0 || blocks.y == 0 || blocks.z == 0) {
     return;
   }
-  if (shared > std::size_t{48} << 10) {  // more than that has to be asked for
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)), name);
+  if (shared > std::size_t{48} << 10) {  // more than that has to be asked for: all there is, whatever other threads ask
+    int device = 0;
+    int most = 0;
+    check(cudaGetDevice(&device), name);
+    check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), name);
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most), name);
   }
   kernel<<<blocks, threads, shared, native(stream)>>>(static_cast<Parameters>(arguments)...);
   check(cudaGetLastError(), name);
@@ -86,6 +91,15 @@ inline constexpr unsigned kFewThreads = 64;
 /// Blocks that give every one of n elements a thread, or enough threads for a loop over them.
 inline dim3 blocks_for(std::int64_t n, std::int64_t threads = kThreads) {
   return dim3(static_cast<unsigned>(std::min<std::int64_t>((n + threads - 1) / threads, 1 << 20)));
+}
+
+/// A copy of the values on the device, of the default stream; Table::synchronize(nullptr) before it is used elsewhere.
+template <class T>
+T* to_device(const std::vector<T>& values) {
+  const Table& t = *table.load();
+  auto* p = static_cast<T*>(t.allocate(values.size() * sizeof(T), nullptr));
+  t.copy_to_device(p, values.data(), values.size() * sizeof(T), nullptr);
+  return p;
 }
 
 // Each file of kernels fills its part of the table.

@@ -38,9 +38,9 @@ using Graph = void*;
 
 /// A plan and its packed weights on a device; see Table::make_operator.
 struct Operator;
-/// The same for tensor cores in bf16; see Table::make_patches.
-struct Patches;
 struct PatchPlan;
+/// A plan for tensor cores in bf16 and its packed weights on a device; see Table::make_patches.
+struct Patches;
 
 struct DeviceInfo {
   char name[256];
@@ -135,6 +135,7 @@ struct Table {
   int (*device_count)();
   DeviceInfo (*device_info)(int device);
   void (*set_device)(int device);
+  int (*current_device)();  ///< of this thread
   Stream (*make_stream)();
   void (*destroy_stream)(Stream);
   void (*synchronize)(Stream);
