@@ -10,10 +10,10 @@ TEST_CASE("cuda layouts") { check_in_each_order(cuda_checks::check_layouts); }
 TEST_CASE("cuda noise on the grid: the CPU's bits") { check_in_each_order(cuda_checks::check_grid_noise); }
 
 TEST_CASE("device: models have the CPU's bits") { check_once(cuda_checks::check_small_models); }
+#ifndef __SANITIZE_ADDRESS__  // fibres are slow under it: these take minutes there, and their kernels run in other tests
 TEST_CASE("device: models on tensor cores are off by the rounding of factors") {
   check_once(cuda_checks::check_rounded_models);
 }
-#ifndef __SANITIZE_ADDRESS__  // fibres are slow under it: these take minutes there, and their kernels run in other tests
 TEST_CASE("device: attacks have the CPU's bits") { check_once(cuda_checks::check_small_attacks); }
 #endif
 TEST_CASE("device: an ascent that breaks off leaves the accelerator as it was") {
