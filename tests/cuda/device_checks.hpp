@@ -159,8 +159,8 @@ inline void compare_rounded(Report& report, const Model& model, pavise::device::
 
 inline void check_rounded_models(Report& report, const Table&) {
   const Model model = all_operations(3);
-  compare_rounded(report, model, pavise::device::Arithmetic::fast, 5, 1e-5, 6e-4);
-  compare_rounded(report, model, pavise::device::Arithmetic::bf16, 5, 6e-4, 2e-2);
+  compare_rounded(report, model, pavise::device::Arithmetic::fast, 5, 1e-5, 1.5e-3);
+  compare_rounded(report, model, pavise::device::Arithmetic::bf16, 5, 1.5e-3, 2e-2);
 }
 
 inline void check_library_models(Report& report, const Table&) {

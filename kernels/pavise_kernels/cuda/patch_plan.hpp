@@ -53,9 +53,7 @@ inline bool has_wide_patches(const ConvGeometry& g, bool back) {
 /// Whether the layer has a plan: as many channels and rows as make it worth while. (Measured on an H200: the first layer
 /// of small-cnn and of resnet18, with every kernel position as a channel, took up to twice the time of TF32's kernel; the
 /// gradient of a grey image, wide, that of the kernel for few rows.)
-inline bool has_patches(const ConvGeometry& g) {
-  return g.groups == 1 && std::min(g.in_channels, g.out_channels) >= 16;
-}
+inline bool has_patches(const ConvGeometry& g) { return g.groups == 1 && std::min(g.in_channels, g.out_channels) >= 8; }
 
 namespace detail {
 
