@@ -54,7 +54,7 @@ struct PatchShape {
   static constexpr int kRows = RowGroups * kRowTile;
   static constexpr int kColumns = ColumnGroups * Columns;
   static constexpr int kCell = Depth * kCellBytes;
-  static constexpr int kFetches = Columns == 4 ? 2 : 4;       ///< of a thread, under way at a time
+  static constexpr int kFetches = 4;                          ///< of a thread, under way at a time
   static constexpr int kFirstFetches = Columns < 8 ? 8 : 16;  ///< the same at the start, where sums need no registers
   static constexpr int kBlocks = std::max(1, (Columns == 8 ? 2 : 4) * kWarpgroup / kThreads);  ///< of a multiprocessor
   /// Behind the alignment to a cell: two stages, or one that is all; the pairs of cells of each tap, and its weights; the
