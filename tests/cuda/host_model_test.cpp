@@ -97,8 +97,6 @@ struct Memory {
   ~Memory() { host_model::DeviceMemory::release(p); }
 };
 
-using Result = std::array<float, kBlock>;
-
 /// The kernel's results in the three orders, each as often as it came out. Comparing by bits: NaN counts.
 std::set<std::vector<std::uint32_t>> results_of(void (*kernel)(const float*, float*)) {
   std::set<std::vector<std::uint32_t>> out;
