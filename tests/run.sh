@@ -28,6 +28,6 @@ is_there "$pavise_dataset" || say "Going on without Fashion-MNIST: the tests tha
 
 preset=${PAVISE_PRESET:-release}
 cd "$pavise_root"
-cmake --preset "$preset" -DPAVISE_TEST_BATCH=6 ${PAVISE_CMAKE_ARGUMENTS:-}
+cmake --preset "$preset" -DPAVISE_TEST_BATCH=100 ${PAVISE_CMAKE_ARGUMENTS:-}
 cmake --build --preset "$preset" --target pavise_tests -j "$(cores)"
 exec ctest --preset "$preset" -j "$(cores)" --no-tests=error "$@"

@@ -4,6 +4,7 @@
 hot kernel spills or has a stack. Needs nvcc; without it, says so and exits with 77.
 
     resources.py [--arch sm_90a] [FILE.cu ...]
+    resources.py [--arch sm_90a] --log FILE   reads the output of a build that had -Xptxas=-v, and compiles nothing
 """
 
 import argparse
@@ -52,11 +53,17 @@ def report(nvcc, arch, source):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"resources.py: {source.name} does not compile:\n{done.stderr[-3000:]}")
+    return parse(done.stderr, arch)
+
+
+def parse(text, arch):
+    """The kernels for `arch` in what ptxas -v printed."""
     kernels, current = [], None
-    for line in done.stderr.splitlines():
-        if found := re.search(r"Compiling entry function '(\S+)'", line):
+    for line in text.splitlines():
+        if found := re.search(r"Compiling entry function '(\S+)' for '(\w+)'", line):
             current = {"name": found[1], "stack": 0, "stores": 0, "loads": 0, "registers": 0, "shared": 0}
-            kernels.append(current)
+            if found[2] == arch:
+                kernels.append(current)
         elif current and (found := re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads",
                                              line)):
             current["stack"], current["stores"], current["loads"] = (int(x) for x in found.groups())
@@ -70,16 +77,20 @@ def report(nvcc, arch, source):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--arch", default="sm_90a")
+    parser.add_argument("--log", type=pathlib.Path)
     parser.add_argument("files", nargs="*", type=pathlib.Path)
     options = parser.parse_args()
     nvcc = find_nvcc()
-    if nvcc is None:
+    if nvcc is None and options.log is None:
         print("resources.py: skipped, there is no nvcc")
         return 77
     bad, count = [], 0
     print(f"{'kernel (' + options.arch + ')':72} registers  shared  stack  spill stores  spill loads")
-    for source in options.files or sorted(KERNELS.glob("*.cu")):
-        kernels = report(nvcc, options.arch, source)
+    if options.log is not None:
+        reports = [parse(options.log.read_text(), options.arch)]
+    else:
+        reports = (report(nvcc, options.arch, source) for source in options.files or sorted(KERNELS.glob("*.cu")))
+    for kernels in reports:
         for k, name in zip(kernels, demangle([k["name"] for k in kernels])):
             count += 1
             hot = HOT.search(k["name"]) is not None
