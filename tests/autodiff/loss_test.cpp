@@ -115,7 +115,7 @@ TEST_CASE("cross_entropy: what it refuses") {
   CHECK_THROWS_AS(pv::cross_entropy(z, fine, 0.0f, 0.0f), pv::ValueError);
 }
 
-TEST_CASE("argmax: ties, NaN, infinities") {
+TEST_CASE("argmax and votes: ties, NaN, infinities") {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const float inf = std::numeric_limits<float>::infinity();
   const float cases[6][4] = {{1, 3, 3, 2},     {nan, -inf, 0, nan},   {nan, nan, nan, nan}, {-inf, -inf, -inf, -inf},
@@ -134,6 +134,13 @@ TEST_CASE("argmax: ties, NaN, infinities") {
     pv::argmax(z, out.data());
     for (std::size_t n = 0; n < 6; ++n) {
       CHECK(out[n] == expected[n]);
+    }
+    // A vote is the same, but that NaN has none.
+    tape.each_group([&](std::int64_t g) {
+      pv::kernels::run_light([&](auto isa) { vote<float>(isa, z.data(g), out.data() + g * lanes, 4, lanes); });
+    });
+    for (std::size_t n = 0; n < 6; ++n) {
+      CHECK(out[n] == (n == 0 || n == 3 ? expected[n] : -1));
     }
   }
 }

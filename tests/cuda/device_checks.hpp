@@ -16,6 +16,7 @@
 #include "pavise/attack/mifgsm.hpp"
 #include "pavise/attack/pgd.hpp"
 #include "pavise/attack/run.hpp"
+#include "pavise/attack/square.hpp"
 #include "pavise/autodiff/noise.hpp"
 #include "pavise/certify/smoothing.hpp"
 #include "pavise/defend/trainer.hpp"
@@ -220,6 +221,8 @@ inline void check_device_attacks(Report& report, const Model& model, std::int64_
   compare_attack(report, fgsm(linf(0.1)), model, on_device, images);
   compare_attack(report, Pgd(l1(3.0), {.steps = 2}), model, on_device, images);
   compare_attack(report, fgsm(l1(3.0)), model, on_device, images);
+  compare_attack(report, Square(linf(0.05), {.queries = 30}), model, on_device, images);
+  compare_attack(report, Square(linf(0.0), {.queries = 3}), model, on_device, images);
   // Without a loop of its own on the device: through the exchange.
   compare_attack(report, DeepFool(l2(1.0), {.steps = 2}), model, on_device, std::min<std::int64_t>(images, 6));
   compare_attack(report, Apgd(l1(3.0), {.steps = 3}), model, on_device, std::min<std::int64_t>(images, 6));
@@ -230,12 +233,14 @@ inline void check_broken_ascent(Report& report, const Table&) {
   pavise::device::GpuAccelerator accelerator(model, Device::cuda(0), {.capacity = 32});
   for (const int broken : {0, 1, 2}) {
     std::int64_t ended = 0;
-    pavise::attack::Ascent ascent{.threat = pavise::attack::linf(0.1), .steps = 2};
-    ascent.begin = [&](std::int64_t i, float* clean, float* start, std::int32_t& label, std::int32_t& other) {
+    pavise::attack::Ascent ascent;
+    ascent.threat = pavise::attack::linf(0.1);
+    ascent.steps = 2;
+    ascent.begin = [&](std::int64_t i, pavise::attack::Attempts::Begun& begun) {
       pavise::require(broken != 0 || i != 40, "no image ", i);
-      std::fill_n(clean, 25, 0.5f);
-      std::fill_n(start, 25, 0.5f);
-      label = other = static_cast<std::int32_t>(i % 10);
+      std::fill_n(begun.clean, 25, 0.5f);
+      std::fill_n(begun.start, 25, 0.5f);
+      begun.label = begun.other = static_cast<std::int32_t>(i % 10);
     };
     ascent.end = [&](std::int64_t i, const float*, std::int64_t) {
       pavise::require(broken != 1 || i != 20, "no room for ", i);
@@ -404,7 +409,8 @@ inline void check_refusals(Report& report, const Table&) {
              }));
     net->add<pavise::nn::Linear>("fc", 2, 2);
     const Model model("noisy", std::move(net), Shape{2, 1, 1}, 1);
-    pavise::attack::Ascent ascent{.threat = pavise::attack::linf(0.1)};
+    pavise::attack::Ascent ascent;
+    ascent.threat = pavise::attack::linf(0.1);
     pavise::device::GpuAccelerator(model, device, {.capacity = 32}).ascend(ascent, 1);
   });
   refused("room for 32", [&] {

@@ -2,6 +2,7 @@
 // Whole models on the host model of the execution model, and the kernels that only they use.
 #include "pavise_kernels/cuda/grid_noise.cu"
 #include "pavise_kernels/cuda/layout.cu"
+#include "pavise_kernels/cuda/square.cu"
 //
 #include "cuda/device_checks.hpp"
 #include "cuda/orders.hpp"

@@ -106,19 +106,25 @@ inline void check_losses(Report& report, const Table& t) {
           });
     }
     // The largest class, also among NaN and ties.
-    std::vector<std::int32_t> host_best(static_cast<std::size_t>(groups_of(kImages, 16) * 16));
-    const OnDevice<std::int32_t> best(t, static_cast<std::size_t>(groups_of(kImages, 32) * 32));
-    compare_lanes(
-        report, t, "argmax", kImages, {{special_numbers(kImages * classes, 1, -2.0f, 2.0f), classes}},
-        [&](const std::vector<float*>& a, std::int64_t g) {
-          kernels::run_light([&](auto isa) { argmax<float>(isa, a[0], host_best.data() + g * 16, classes, 16); });
-        },
-        [&](const std::vector<float*>& a, std::int64_t groups) {
-          t.argmax(nullptr, a[0], best.get(), classes, groups);
-        });
-    const auto got = from_lanes(best.values().data(), kImages, 1, 32);
-    const auto expected = from_lanes(host_best.data(), kImages, 1, 16);
-    report.equal(pavise::concat("argmax of ", classes), got == expected, true);
+    for (const bool votes : {false, true}) {
+      const std::string what = votes ? "vote" : "argmax";
+      std::vector<std::int32_t> host_best(static_cast<std::size_t>(groups_of(kImages, 16) * 16));
+      const OnDevice<std::int32_t> best(t, static_cast<std::size_t>(groups_of(kImages, 32) * 32));
+      compare_lanes(
+          report, t, what, kImages, {{special_numbers(kImages * classes, 1, -2.0f, 2.0f), classes}},
+          [&](const std::vector<float*>& a, std::int64_t g) {
+            std::int32_t* out = host_best.data() + g * 16;
+            kernels::run_light([&](auto isa) {
+              votes ? vote<float>(isa, a[0], out, classes, 16) : argmax<float>(isa, a[0], out, classes, 16);
+            });
+          },
+          [&](const std::vector<float*>& a, std::int64_t groups) {
+            (votes ? t.vote : t.argmax)(nullptr, a[0], best.get(), classes, groups);
+          });
+      const auto got = from_lanes(best.values().data(), kImages, 1, 32);
+      const auto expected = from_lanes(host_best.data(), kImages, 1, 16);
+      report.equal(pavise::concat(what, " of ", classes), got == expected, true);
+    }
   }
 }
 

@@ -7,6 +7,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "pavise/attack/threat.hpp"
 #include "pavise/autodiff/tape.hpp"
@@ -37,21 +38,39 @@ struct Descent {
 /// class after another.
 enum class ApgdLoss { cross_entropy, dlr, dlr_targeted };
 
+/// Attempts whose images and results are somebody else's to keep.
+struct Attempts {
+  /// What an attempt begins with.
+  struct Begun {
+    float* clean;  ///< gets the image, in row-major order
+    float* start;  ///< gets the starting point, in row-major order
+    std::int32_t label = 0;
+    std::int32_t other = 0;     ///< Ascent: the class beside it of the targeted ratio
+    std::uint32_t image = 0;    ///< RandomSearch: what keys its random numbers
+    std::uint32_t restart = 0;  ///< RandomSearch
+  };
+  /// Writes what attempt i begins with. Several threads call it.
+  std::function<void(std::int64_t i, Begun&)> begin = {};
+  /// Takes attempt i's image, in row-major order, and the passes that it took, forward (and as many backward, where there
+  /// are any). It may not ask the accelerator anything.
+  std::function<void(std::int64_t i, const float* adversarial, std::int64_t passes)> end = {};
+};
+
 /// Attempts of Auto-PGD, as Apgd makes them.
-struct Ascent {
+struct Ascent : Attempts {
   Threat threat;  ///< Linf or L2
   ApgdLoss loss = ApgdLoss::cross_entropy;
   std::int64_t steps = 100;
   double rho = 0.75;
   bool targeted = false;
   float sign = 1;  ///< of the loss: larger is better
+};
 
-  /// Writes what attempt i begins with: image and starting point in row-major order, label, and the class beside it of
-  /// the targeted ratio. Several threads call it.
-  std::function<void(std::int64_t i, float* clean, float* start, std::int32_t& label, std::int32_t& other)> begin = {};
-  /// Takes attempt i's image, in row-major order, and the passes that it took, forward as backward. It may not ask the
-  /// accelerator anything.
-  std::function<void(std::int64_t i, const float* adversarial, std::int64_t passes)> end = {};
+/// Attempts of Square, untargeted and in Linf, as Square makes them.
+struct RandomSearch : Attempts {
+  Threat threat;
+  std::vector<std::int32_t> sides;  ///< of the window that follows each query
+  std::uint64_t seed = 0;
 };
 
 /// What an attack's random numbers are keyed by, besides image and restart.
@@ -89,14 +108,20 @@ class Accelerator {
   virtual std::int64_t block() const = 0;
   /// What attacks without a Descent query: the model on the device, in evaluation mode, for all threads.
   virtual const Classifier& classifier() = 0;
+  /// Logits of any number of images, (images, classes), in evaluation mode, of a model that draws no random numbers;
+  /// `pixels(i)` points to image i's, in row-major order, and is called by several threads. Thread-safe.
+  virtual void classify(std::int64_t images, const std::function<const float*(std::int64_t i)>& pixels,
+                        float* logits) = 0;
   /// Perturbs a whole batch (capacity() images at most) into `adversarial`, laid out as clean.values(); every image gets
   /// the bits of the CPU's Pgd. `adversarial` null: the images stay on the device for `accumulate`. Thread-safe.
   virtual void descend(const Descent& descent, const LaneBatch<float>& clean, const Seed& seed, float* adversarial) = 0;
   /// Makes `attempts` attempts, each with the bits of the CPU's Apgd; an attempt that ends makes room for another.
   /// Thread-safe.
   virtual void ascend(const Ascent& ascent, std::int64_t attempts) = 0;
+  /// The same of the CPU's Square. Images of at most 32 channels.
+  virtual void search(const RandomSearch& search, std::int64_t attempts) = 0;
   /// A training pass over the images of `batch` with the pixels at `pixels`, laid out as batch.values() (null: what the
-  /// last `descend` left): adds the gradient of their mean cross-entropy to the gradients of the model's parameters.
+  /// last `descend` left, with no other question behind it): adds the gradient of their mean cross-entropy to the gradients of the model's parameters.
   /// losses and predictions get a number for each image, in their order. With several processes `batch` is this one's
   /// share of `images_of_all` images (share_of, by blocks), possibly none, and the gradient is that of all of them, with
   /// the same bits on every process for any number of processes. `seed`: what dropout draws by.

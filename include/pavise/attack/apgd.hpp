@@ -78,27 +78,29 @@ class Apgd : public SearchAttack {
       SearchAttack::attempt(model, work, attempts);
       return;
     }
-    Ascent ascent{.threat = threat(),
-                  .loss = options_.loss,
-                  .steps = options_.steps,
-                  .rho = options_.rho,
-                  .targeted = options_.targeted,
-                  .sign = detail::apgd_sign(options_)};
+    Ascent ascent;
+    ascent.threat = threat();
+    ascent.loss = options_.loss;
+    ascent.steps = options_.steps;
+    ascent.rho = options_.rho;
+    ascent.targeted = options_.targeted;
+    ascent.sign = detail::apgd_sign(options_);
     const std::int64_t n = model.input_shape().numel();
     const auto attempt_of = [&](std::int64_t i) -> Attempt& { return attempts[static_cast<std::size_t>(i)]; };
-    ascent.begin = [&](std::int64_t i, float* clean, float* start, std::int32_t& label, std::int32_t& other) {
+    ascent.begin = [&](std::int64_t i, Attempts::Begun& begun) {
       const Attempt& a = attempt_of(i);
       const auto row = work.images.row(a.image);
-      std::copy(row.begin(), row.end(), clean);
-      label = work.labels[static_cast<std::size_t>(a.image)];
-      other =
-          options_.loss == ApgdLoss::dlr_targeted
-              ? detail::apgd_other_class(work.ranking(a.image), label, a.restart, options_.targets, options_.targeted)
-              : label;
+      std::copy(row.begin(), row.end(), begun.clean);
+      begun.label = work.labels[static_cast<std::size_t>(a.image)];
+      begun.other = options_.loss == ApgdLoss::dlr_targeted
+                        ? detail::apgd_other_class(work.ranking(a.image), begun.label, a.restart, options_.targets,
+                                                   options_.targeted)
+                        : begun.label;
       if (options_.random_start) {
-        detail::apgd_start_point(threat(), threat().epsilon, work.seed, work.id(a.image), a.restart, clean, n, start);
+        detail::apgd_start_point(threat(), threat().epsilon, work.seed, work.id(a.image), a.restart, begun.clean, n,
+                                 begun.start);
       } else {
-        std::copy_n(clean, n, start);
+        std::copy_n(begun.clean, n, begun.start);
       }
     };
     ascent.end = [&](std::int64_t i, const float* adversarial, std::int64_t passes) {

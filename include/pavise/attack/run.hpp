@@ -78,11 +78,10 @@ inline bool within(const Threat& threat, float distance) {
 
 namespace detail {
 
-inline Judgement judgement_of(const Answer& answer, std::int64_t classes, int lane, int lanes, std::int32_t label) {
-  const auto l = static_cast<std::size_t>(lane);
-  const auto logit = [&](std::int64_t k) {
-    return static_cast<double>(answer.logits[static_cast<std::size_t>(k * lanes + lane)]);
-  };
+/// By an image's logits, z[k * stride] of class k, and the class that counts as its prediction.
+inline Judgement judgement_of(const float* z, std::int64_t classes, int stride, std::int32_t prediction,
+                              std::int32_t label) {
+  const auto logit = [&](std::int64_t k) { return static_cast<double>(z[k * stride]); };
   double largest = -std::numeric_limits<double>::infinity();
   for (std::int64_t k = 0; k < classes; ++k) {
     largest = std::max(largest, logit(k));
@@ -92,8 +91,9 @@ inline Judgement judgement_of(const Answer& answer, std::int64_t classes, int la
     sum += std::exp(logit(k) - largest);
   }
   const double total = largest + std::log(sum);
-  return {answer.prediction[l], static_cast<float>(std::exp(logit(answer.prediction[l]) - total)),
-          static_cast<float>(total - logit(label)), answer.finite[l], answer.rejected[l]};
+  return {.prediction = prediction,
+          .confidence = static_cast<float>(std::exp(logit(prediction) - total)),
+          .loss = static_cast<float>(total - logit(label))};
 }
 
 /// Shapes, labels and pixels of a run, each refused by its value.
@@ -114,6 +114,12 @@ inline void check_images(const Attack& attack, const Classifier& model, const Te
                       " true labels for ", n, " images");
   const auto low = static_cast<float>(attack.threat().low);  // the walls as the attacks' steps round them
   const auto high = static_cast<float>(attack.threat().high);
+  std::vector<std::uint8_t> inside(static_cast<std::size_t>(n));
+  parallel_for(n, [&](std::int64_t i) {
+    const auto row = images.row(i);
+    inside[static_cast<std::size_t>(i)] =
+        std::all_of(row.begin(), row.end(), [&](float v) { return v >= low && v <= high; }) ? 1 : 0;
+  });
   for (std::int64_t i = 0; i < n; ++i) {
     const std::int32_t label = labels[static_cast<std::size_t>(i)];
     require(label >= 0 && label < model.classes(), name, ": label ", label, " of image ", i, ", expected 0 to ",
@@ -121,8 +127,9 @@ inline void check_images(const Attack& attack, const Classifier& model, const Te
     require(options.truth.empty() || options.truth[static_cast<std::size_t>(i)] != label, name, ": target ", label,
             " of image ", i, " is its own label, expected another class");
     for (const float v : images.row(i)) {
-      require(v >= low && v <= high, name, ": a pixel of image ", i, " is ", v, ", outside the declared box [",
-              attack.threat().low, ",", attack.threat().high, "]; images are given before normalisation");
+      require(inside[static_cast<std::size_t>(i)] != 0 || (v >= low && v <= high), name, ": a pixel of image ", i,
+              " is ", v, ", outside the declared box [", attack.threat().low, ",", attack.threat().high,
+              "]; images are given before normalisation");
     }
   }
   attack.check(model);
@@ -140,39 +147,60 @@ std::vector<Judgement> judge(const Classifier& model, const Work& work, std::spa
   std::vector<Judgement> judgements(attempts.size());
   const std::int64_t size = model.input_shape().numel();
   const std::int64_t classes = model.classes();
-  detail::for_packings(
-      static_cast<std::int64_t>(attempts.size()), [&](std::int64_t begin, std::int64_t end, int lanes) {
-        parallel_for((end - begin + lanes - 1) / lanes, [&](std::int64_t g) {
-          thread_local AlignedVector<float> x;
-          x.resize(static_cast<std::size_t>(size * lanes) + 16);
-          PerLane<std::uint32_t> ids{};
-          PerLane<std::uint32_t> restarts{};
-          const std::int64_t first = begin + g * lanes;
-          const std::int64_t valid = std::min<std::int64_t>(lanes, end - first);
-          for (std::int64_t lane = 0; lane < lanes; ++lane) {
-            const Attempt& a = attempts[static_cast<std::size_t>(first + std::min(lane, valid - 1))];
-            ids[static_cast<std::size_t>(lane)] = work.id(a.image);
-            restarts[static_cast<std::size_t>(lane)] = a.restart;
-            const float* pixels = image_of(a);
-            for (std::int64_t e = 0; e < size; ++e) {
-              x[static_cast<std::size_t>(e * lanes + lane)] = pixels[e];
-            }
-          }
-          Answer answer;
-          query(many, x.data(), lanes, lanes, nullptr, {}, false,
-                {.seed = work.seed, .ids = ids.data(), .restarts = restarts.data(), .number = number}, answer);
-          for (std::int64_t lane = 0; lane < valid; ++lane) {
-            const Attempt& a = attempts[static_cast<std::size_t>(first + lane)];
-            judgements[static_cast<std::size_t>(first + lane)] = detail::judgement_of(
-                answer, classes, static_cast<int>(lane), lanes, work.labels[static_cast<std::size_t>(a.image)]);
-            if (rankings != nullptr) {
-              const auto order =
-                  detail::rank_classes(answer.logits.data() + lane, static_cast<std::int32_t>(classes), lanes);
-              std::copy(order.begin(), order.end(), rankings + (first + lane) * classes);
-            }
-          }
-        });
-      });
+  const auto count = static_cast<std::int64_t>(attempts.size());
+  const auto label = [&](const Attempt& a) { return work.labels[static_cast<std::size_t>(a.image)]; };
+  const auto rank = [&](const float* z, int stride, std::int64_t at) {
+    if (rankings != nullptr) {
+      const auto order = detail::rank_classes(z, static_cast<std::int32_t>(classes), stride);
+      std::copy(order.begin(), order.end(), rankings + at * classes);
+    }
+  };
+  if (many.accelerator() != nullptr && !model.declaration().random && !model.declaration().rejection_output) {
+    std::vector<float> logits(static_cast<std::size_t>(count * classes));
+    many.accelerator()->classify(
+        count, [&](std::int64_t i) { return image_of(attempts[static_cast<std::size_t>(i)]); }, logits.data());
+    parallel_for(count, [&](std::int64_t i) {
+      const float* z = logits.data() + i * classes;
+      std::int32_t prediction = 0;
+      kernels::run_light([&](auto isa) { argmax<float>(isa, z, &prediction, classes, 1); });
+      auto& judgement = judgements[static_cast<std::size_t>(i)];
+      judgement = detail::judgement_of(z, classes, 1, prediction, label(attempts[static_cast<std::size_t>(i)]));
+      judgement.finite = std::all_of(z, z + classes, [](float v) { return std::isfinite(v); });
+      rank(z, 1, i);
+    });
+    return judgements;
+  }
+  detail::for_packings(count, [&](std::int64_t begin, std::int64_t end, int lanes) {
+    parallel_for((end - begin + lanes - 1) / lanes, [&](std::int64_t g) {
+      thread_local AlignedVector<float> x;
+      x.resize(static_cast<std::size_t>(size * lanes) + 16);
+      PerLane<std::uint32_t> ids{};
+      PerLane<std::uint32_t> restarts{};
+      const std::int64_t first = begin + g * lanes;
+      const std::int64_t valid = std::min<std::int64_t>(lanes, end - first);
+      for (std::int64_t lane = 0; lane < lanes; ++lane) {
+        const Attempt& a = attempts[static_cast<std::size_t>(first + std::min(lane, valid - 1))];
+        ids[static_cast<std::size_t>(lane)] = work.id(a.image);
+        restarts[static_cast<std::size_t>(lane)] = a.restart;
+        const float* pixels = image_of(a);
+        for (std::int64_t e = 0; e < size; ++e) {
+          x[static_cast<std::size_t>(e * lanes + lane)] = pixels[e];
+        }
+      }
+      Answer answer;
+      query(many, x.data(), lanes, lanes, nullptr, {}, false,
+            {.seed = work.seed, .ids = ids.data(), .restarts = restarts.data(), .number = number}, answer);
+      for (std::int64_t lane = 0; lane < valid; ++lane) {
+        const auto l = static_cast<std::size_t>(lane);
+        const auto at = static_cast<std::size_t>(first + lane);
+        const float* z = answer.logits.data() + lane;
+        judgements[at] = detail::judgement_of(z, classes, lanes, answer.prediction[l], label(attempts[at]));
+        judgements[at].finite = answer.finite[l];
+        judgements[at].rejected = answer.rejected[l];
+        rank(z, lanes, first + lane);
+      }
+    });
+  });
   return judgements;
 }
 
@@ -329,6 +357,18 @@ inline Result run(const Attack& attack, const Classifier& model, const Tensor<fl
     const auto judgements = judge(
         model, work, attempts, [](const Attempt& a) { return a.adversarial.data(); }, options.judging_draws,
         detail::kJudgement);
+    std::vector<float> distance(attempts.size());
+    std::vector<std::uint8_t> in_box(attempts.size());
+    parallel_for(static_cast<std::int64_t>(attempts.size()), [&](std::int64_t at) {
+      const Attempt& a = attempts[static_cast<std::size_t>(at)];
+      distances(threat, a.adversarial.data(), images.row(a.image).data(), images.size() / n, 1,
+                &distance[static_cast<std::size_t>(at)]);
+      const auto low = static_cast<float>(threat.low);
+      const auto high = static_cast<float>(threat.high);
+      in_box[static_cast<std::size_t>(at)] =
+          std::all_of(a.adversarial.begin(), a.adversarial.end(), [&](float v) { return v >= low && v <= high; }) ? 1
+                                                                                                                  : 0;
+    });
     for (std::size_t at = 0; at < attempts.size(); ++at) {
       const Attempt& a = attempts[at];
       const auto i = static_cast<std::size_t>(a.image);
@@ -337,24 +377,19 @@ inline Result run(const Attack& attack, const Classifier& model, const Tensor<fl
       }
       result.forward[i] += a.forward + judging;
       result.backward[i] += a.backward;
-      float distance = 0;
-      distances(threat, a.adversarial.data(), images.row(a.image).data(), images.size() / n, 1, &distance);
-      const bool in_box = std::all_of(a.adversarial.begin(), a.adversarial.end(), [&](float v) {
-        return v >= static_cast<float>(threat.low) && v <= static_cast<float>(threat.high);
-      });
       detail::Merit merit;
-      merit.fooled = fooled(judgements[at], labels[i], attack.targeted()) && in_box;
-      merit.success = merit.fooled && within(threat, distance);
+      merit.fooled = fooled(judgements[at], labels[i], attack.targeted()) && in_box[at] != 0;
+      merit.success = merit.fooled && within(threat, distance[at]);
       const float loss = attack.targeted() ? -judgements[at].loss : judgements[at].loss;
-      merit.value = attack.minimum_norm() && merit.fooled ? -distance : loss;
-      if (in_box && best[i] < merit) {
+      merit.value = attack.minimum_norm() && merit.fooled ? -distance[at] : loss;
+      if (in_box[at] != 0 && best[i] < merit) {
         best[i] = merit;
         result.success[i] = merit.success ? 1 : 0;
         result.fooled[i] = merit.fooled ? 1 : 0;
         result.prediction[i] = judgements[at].prediction;
         result.confidence[i] = judgements[at].confidence;
         result.rejected[i] = judgements[at].rejected ? 1 : 0;
-        result.distance[i] = distance;
+        result.distance[i] = distance[at];
         result.attempt[i] = static_cast<std::int32_t>(a.restart);
         std::copy(a.adversarial.begin(), a.adversarial.end(), result.adversarial.row(a.image).begin());
       }

@@ -7,12 +7,14 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "pavise/attack/black_box.hpp"
 #include "pavise/attack/search.hpp"
+#include "pavise_kernels/cpu/square_draws.hpp"
 
 namespace pavise::attack {
 
@@ -67,17 +69,65 @@ class Square : public SearchAttack {
     return std::min({s, h, w});
   }
 
+  /// On a device that holds the model, where it can: untargeted and in Linf, of a classifier that draws nothing.
+  void attempt(const Classifier& model, const Work& work, std::span<Attempt> attempts) const override {
+    Accelerator* device = model.accelerator();
+    const Shape& shape = model.input_shape();
+    if (device == nullptr || targeted() || threat().norm != Norm::linf || model.declaration().random ||
+        shape.rank() != 3 || shape[0] > 32) {
+      SearchAttack::attempt(model, work, attempts);
+      return;
+    }
+    RandomSearch search;
+    search.threat = threat();
+    search.seed = work.seed;
+    for (std::int64_t i = 0; i < options_.queries; ++i) {
+      search.sides.push_back(static_cast<std::int32_t>(side(i, shape[1], shape[2])));
+    }
+    const auto attempt_of = [&](std::int64_t i) -> Attempt& { return attempts[static_cast<std::size_t>(i)]; };
+    search.begin = [&](std::int64_t i, Attempts::Begun& begun) {
+      const Attempt& a = attempt_of(i);
+      const auto row = work.images.row(a.image);
+      std::copy(row.begin(), row.end(), begun.clean);
+      begun.label = work.labels[static_cast<std::size_t>(a.image)];
+      begun.image = work.id(a.image);
+      begun.restart = a.restart;
+      RandomSequence random(RandomKey{work.seed, Purpose::random_start, begun.image, begun.restart, 0});
+      stripes(shape, begun.clean, 1, random, begun.start);
+    };
+    search.end = [&](std::int64_t i, const float* adversarial, std::int64_t passes) {
+      Attempt& a = attempt_of(i);
+      a.adversarial.assign(adversarial, adversarial + shape.numel());
+      a.forward = passes;
+      a.backward = 0;
+      work.done(1);
+    };
+    device->search(search, static_cast<std::int64_t>(attempts.size()));
+  }
+
   std::unique_ptr<Search> search(Lanes& lanes) const override { return std::make_unique<State>(*this, lanes); }
 
  private:
-  struct Window {
-    std::int64_t row = 0;
-    std::int64_t column = 0;
-    std::int64_t side = 0;
-    bool contains(std::int64_t r, std::int64_t c) const {
-      return r >= row && r < row + side && c >= column && c < column + side;
+  using Window = kernels::SquareWindow;
+
+  /// A pixel of the box, as a step leaves it.
+  float clip(double v) const {
+    return std::min(std::max(static_cast<float>(v), static_cast<float>(threat().low)),
+                    static_cast<float>(threat().high));
+  }
+
+  /// Linf: vertical stripes, of an image whose pixels are `lanes` elements apart.
+  void stripes(const Shape& shape, const float* clean, int lanes, RandomSequence& random, float* x) const {
+    for (std::int64_t c = 0; c < shape[0]; ++c) {
+      for (std::int64_t k = 0; k < shape[2]; ++k) {
+        const double change = random.word() >> 31 != 0 ? threat().epsilon : -threat().epsilon;
+        for (std::int64_t r = 0; r < shape[1]; ++r) {
+          const std::int64_t i = ((c * shape[1] + r) * shape[2] + k) * lanes;
+          x[i] = clip(static_cast<double>(clean[i]) + change);
+        }
+      }
     }
-  };
+  }
 
   class State : public Search {
    public:
@@ -95,7 +145,11 @@ class Square : public SearchAttack {
       image.loss = std::numeric_limits<float>::infinity();
       image.windows = 0;
       RandomSequence random(lanes.key(lane, Purpose::random_start));
-      attack_.threat().norm == Norm::linf ? stripes(lanes, lane, random) : tiles(lanes, lane, random);
+      if (attack_.threat().norm == Norm::linf) {
+        attack_.stripes(lanes.model().input_shape(), lanes.clean() + lane, lanes.width(), random, x_.data() + lane);
+      } else {
+        tiles(lanes, lane, random);
+      }
     }
 
     void step(Lanes& lanes) override {
@@ -141,10 +195,7 @@ class Square : public SearchAttack {
     std::int64_t at(const Lanes& lanes, int lane, std::int64_t c, std::int64_t r, std::int64_t k) const {
       return ((c * h_ + r) * w_ + k) * lanes.width() + lane;
     }
-    float clip(double v) const {
-      const Threat& t = attack_.threat();
-      return std::min(std::max(static_cast<float>(v), static_cast<float>(t.low)), static_cast<float>(t.high));
-    }
+    float clip(double v) const { return attack_.clip(v); }
     bool l1() const { return attack_.threat().norm == Norm::l1; }
     /// What a pixel's change takes of the ball, added to `sum`.
     double add(double sum, double change) const {
@@ -158,9 +209,7 @@ class Square : public SearchAttack {
     }
 
     Window draw_window(std::int64_t side, RandomSequence& random) const {
-      const std::int64_t row = random.below(static_cast<std::uint32_t>(h_ - side + 1));
-      const std::int64_t column = random.below(static_cast<std::uint32_t>(w_ - side + 1));
-      return {row, column, side};
+      return kernels::draw_square_window(random, h_, w_, side);
     }
 
     /// Remembers the pixels of windows that are about to change.
@@ -196,42 +245,24 @@ class Square : public SearchAttack {
 
     // Linf
 
-    void stripes(const Lanes& lanes, int lane, RandomSequence& random) {
-      const double epsilon = attack_.threat().epsilon;
-      for (std::int64_t c = 0; c < c_; ++c) {
-        for (std::int64_t k = 0; k < w_; ++k) {
-          const double change = random.word() >> 31 != 0 ? epsilon : -epsilon;
-          for (std::int64_t r = 0; r < h_; ++r) {
-            const std::int64_t i = at(lanes, lane, c, r, k);
-            x_[static_cast<std::size_t>(i)] = clip(static_cast<double>(lanes.clean()[i]) + change);
-          }
-        }
-      }
-    }
-
     void change_signs(const Lanes& lanes, int lane, RandomSequence& random) {
-      constexpr int kDraws = 32;  // images with epsilon 0 never change
       Image& image = images_[static_cast<std::size_t>(lane)];
-      image.window[0] = draw_window(attack_.side(lanes.step(lane) - 1, h_, w_), random);
+      const Window window = image.window[0] = draw_window(attack_.side(lanes.step(lane) - 1, h_, w_), random);
       save(lanes, lane, 1);
       const double epsilon = attack_.threat().epsilon;
-      bool changed = false;
-      for (int draw = 0; draw < kDraws && !changed; ++draw) {
-        const float* before = image.before.data();
-        std::int64_t channel = -1;
-        double change = 0;
-        for_pixels(image.window[0], [&](std::int64_t c, std::int64_t r, std::int64_t k) {
-          if (c != channel) {
-            channel = c;
-            change = random.word() >> 31 != 0 ? epsilon : -epsilon;
+      kernels::draw_square_signs(random, c_, [&](std::int64_t c, bool positive) {
+        const float* before = image.before.data() + c * window.side * window.side;
+        bool changed = false;
+        for (std::int64_t r = window.row; r < window.row + window.side; ++r) {
+          for (std::int64_t k = window.column; k < window.column + window.side; ++k) {
+            const std::int64_t i = at(lanes, lane, c, r, k);
+            const float v = clip(static_cast<double>(lanes.clean()[i]) + (positive ? epsilon : -epsilon));
+            changed |= v != *before++;
+            x_[static_cast<std::size_t>(i)] = v;
           }
-          const std::int64_t i = at(lanes, lane, c, r, k);
-          const float v = clip(static_cast<double>(lanes.clean()[i]) + change);
-          changed = changed || v != *before;
-          ++before;
-          x_[static_cast<std::size_t>(i)] = v;
-        });
-      }
+        }
+        return changed;
+      });
     }
 
     // L2 and L1

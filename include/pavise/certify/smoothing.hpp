@@ -106,18 +106,6 @@ struct SampleEngine {
 
 namespace detail {
 
-/// Of a sample's logits, z[k * step], for k below `classes`: the largest, the lowest of equals; -1 where one is NaN.
-inline std::int32_t chosen_class(const float* z, std::int32_t classes, std::int64_t step) {
-  std::int32_t best = 0;
-  bool nan = false;
-  for (std::int32_t k = 0; k < classes; ++k) {
-    const float v = z[k * step];
-    nan = nan || v != v;
-    best = v > z[best * step] ? k : best;
-  }
-  return nan ? -1 : best;
-}
-
 /// One group of samples, each lane of some image.
 class SampleGroup : public SampleBatch {
  public:
@@ -153,9 +141,7 @@ class SampleGroup : public SampleBatch {
     auto& tape = thread_tape<float>();
     tape.begin(kLanes, kLanes);
     const Var<float> logits = base_(tape.view(base_.input_shape(), noisy_.data()));
-    for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      classes_[lane] = chosen_class(logits.data() + lane, base_.classes(), kLanes);
-    }
+    kernels::run_light([&](auto isa) { vote<float>(isa, logits.data(), classes_.data(), base_.classes(), kLanes); });
     return classes_;
   }
   /// What the network saw of a lane in `classify`, (C,H,W).
@@ -177,7 +163,7 @@ class SampleGroup : public SampleBatch {
   AlignedVector<float> noisy_;
   std::array<std::int64_t, kLanes> held_{};
   alignas(64) std::array<std::uint32_t, kLanes> id_{}, stage_{}, sample_{};
-  std::array<std::int32_t, kLanes> classes_{};
+  alignas(64) std::array<std::int32_t, kLanes> classes_{};
 };
 
 inline void check_subject(const char* what, const attack::Classifier& base, const data::Dataset& images) {

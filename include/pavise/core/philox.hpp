@@ -67,9 +67,9 @@ constexpr std::array<std::uint32_t, 4> random_block(const RandomKey& key, std::u
 /// Reads a sequence word by word, for code that draws a varying count: shuffles, augmentation, synthetic data.
 class RandomSequence {
  public:
-  explicit RandomSequence(RandomKey key) : key_(key) {}
+  constexpr explicit RandomSequence(RandomKey key) : key_(key) {}
 
-  std::uint32_t word() {
+  constexpr std::uint32_t word() {
     if (next_ == 4) {
       block_ = random_block(key_, position_++);
       next_ = 0;
@@ -80,7 +80,7 @@ class RandomSequence {
   double uniform() { return (static_cast<double>(word() >> 9) + 0.5) * 0x1p-23; }
   double uniform(double low, double high) { return low + (high - low) * uniform(); }
   /// Uniform in {0, ..., n-1}, without bias (rejection); n >= 1.
-  std::uint32_t below(std::uint32_t n) {
+  constexpr std::uint32_t below(std::uint32_t n) {
     const std::uint32_t limit = static_cast<std::uint32_t>((std::uint64_t{1} << 32) / n * n - 1);
     std::uint32_t w = word();
     while (w > limit) {

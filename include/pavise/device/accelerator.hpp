@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -19,10 +20,12 @@
 #include "pavise/attack/accelerator.hpp"
 #include "pavise/attack/classifier.hpp"
 #include "pavise/attack/query.hpp"
+#include "pavise/core/parallel.hpp"
 #include "pavise/device/ascent.hpp"
 #include "pavise/device/exchange.hpp"
 #include "pavise/device/graph.hpp"
 #include "pavise/device/network.hpp"
+#include "pavise/device/random_search.hpp"
 #include "pavise/device/updates.hpp"
 
 namespace pavise::device {
@@ -88,6 +91,26 @@ class GpuAccelerator : public attack::Accelerator {
   std::int64_t capacity() const override { return network_.capacity(); }
   int processes() const override { return peers_ != nullptr ? peers_->size() : 1; }
   std::int64_t block() const override { return kernels::cuda::kBlockImages; }
+
+  void classify(std::int64_t images, const std::function<const float*(std::int64_t)>& pixels, float* logits) override {
+    const std::lock_guard lock(mutex_);
+    Network& net = attacked();
+    require_no_draws(net, "a classification");
+    stream_->use();
+    net.refresh(trained());
+    main_.held = 0;
+    const std::int64_t n = net.size();
+    const std::int64_t classes = net.classes();
+    for (std::int64_t begin = 0; begin < images; begin += net.capacity()) {
+      const std::int64_t count = std::min(net.capacity(), images - begin);
+      staged_.resize(static_cast<std::size_t>(count * n));
+      parallel_for(count, [&](std::int64_t i) { std::copy_n(pixels(begin + i), n, staged_.data() + i * n); });
+      put(staged_.data(), 1, n, count, host_, x_.get());
+      net.forward(x_.get(), count);
+      fetch(net.logits(), 1, classes, count, logits + begin * classes);
+    }
+    stream_->finish();
+  }
 
   void descend(const attack::Descent& descent, const LaneBatch<float>& clean, const attack::Seed& seed,
                float* adversarial) override {
@@ -164,17 +187,11 @@ class GpuAccelerator : public attack::Accelerator {
   }
 
   void ascend(const attack::Ascent& ascent, std::int64_t attempts) override {
-    const std::lock_guard lock(mutex_);
-    stream_->use();
-    Network& net = attacked();
-    require<DeviceError>(!net.random(), device(), ": an ascent of ", net.program().name,
-                         ", which draws random numbers, expected a function of the image");
-    net.refresh(trained());
-    main_.held = 0;
-    if (ascent_ == nullptr) {
-      ascent_ = std::make_unique<AscentLanes>(net);
-    }
-    ascent_->run(ascent, attempts);
+    make_attempts(ascent_, ascent, attempts);
+  }
+
+  void search(const attack::RandomSearch& search, std::int64_t attempts) override {
+    make_attempts(search_, search, attempts);
   }
 
   void accumulate(const LaneBatch<float>& batch, std::int64_t images_of_all, const attack::Seed& seed,
@@ -263,6 +280,21 @@ class GpuAccelerator : public attack::Accelerator {
     std::unique_ptr<Network> own{};  ///< of another function than the model
     Array<float> own_x{};
   };
+
+  /// In lanes that are made for the first of such attempts.
+  template <class Lanes, class Attempts>
+  void make_attempts(std::unique_ptr<Lanes>& lanes, const Attempts& attempts, std::int64_t count) {
+    const std::lock_guard lock(mutex_);
+    Network& net = attacked();
+    require_no_draws(net, "an attack");
+    stream_->use();
+    net.refresh(trained());
+    main_.held = 0;
+    if (lanes == nullptr) {
+      lanes = std::make_unique<Lanes>(net);
+    }
+    lanes->run(attempts, count);
+  }
 
   Var<float> apply(Pass& pass, Var<float> x, std::int64_t images_of_all) {
     const Program& program = pass.network->program();
@@ -375,6 +407,10 @@ class GpuAccelerator : public attack::Accelerator {
   /// Who has the weights when they change on the device.
   const Network* trained() const { return updates_ != nullptr ? &network_ : nullptr; }
   Network& attacked() { return evaluation_ != nullptr ? *evaluation_ : network_; }
+  void require_no_draws(const Network& net, const char* what) const {
+    require<DeviceError>(!net.random(), device(), ": ", what, " of ", net.program().name,
+                         ", which draws random numbers, expected a function of the image");
+  }
   const std::int32_t* labels() const { return reinterpret_cast<const std::int32_t*>(labels_.get()); }
 
   void begin(Network& net, const LaneBatch<float>& batch) {
@@ -435,6 +471,7 @@ class GpuAccelerator : public attack::Accelerator {
   Pass main_;                 ///< of the model
   std::map<const attack::Part*, std::unique_ptr<Pass>> parts_;
   std::unique_ptr<AscentLanes> ascent_;
+  std::unique_ptr<RandomSearchLanes> search_;
   std::unique_ptr<Exchange> exchange_;
   std::unique_ptr<attack::Classifier> classifier_;
   std::unique_ptr<Updates> updates_;  ///< gives back first what it holds
@@ -465,8 +502,8 @@ struct Held {
 
 }  // namespace detail
 
-/// The model on a device, as attacks and evaluations see it: FGSM, BIM, MI-FGSM, PGD, and Auto-PGD in Linf and L2 run there from
-/// start to end; for every other attack the passes of all threads are collected and run there together. Filters that are
+/// The model on a device, as attacks and evaluations see it: FGSM, BIM, MI-FGSM, PGD, Auto-PGD in Linf and L2, and
+/// untargeted Square in Linf run there from start to end; for every other attack the passes of all threads are collected and run there together. Filters that are
 /// layers of the model run there too.
 inline attack::Classifier classifier(std::shared_ptr<const nn::Model> model, Device device, Options options = {}) {
   require(model != nullptr, device.to_string(), ": no model, expected one");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Randomized smoothing on a GPU: noise, network and logits there, votes and stopping on the host. A sample's noise and
-// its logits have the CPU's bits, so a certificate made here verifies anywhere.
+// Randomized smoothing on a GPU: noise, network and each sample's vote there, counts and stopping on the host. A sample's
+// noise and its logits have the CPU's bits, so a certificate made here verifies anywhere.
 //
 //   certify::certify(base, sampler, images, plan, emit, progress, device::sampling(model, sampler, Device::cuda(0)));
 #pragma once
@@ -34,9 +34,8 @@ class Samples : public certify::SampleBatch {
     table_ = {buckets_.get(), thresholds_.get(), table.count, table.lowest};
     keys_ = Array<std::uint32_t>(stream, 4 * capacity_);
     x_ = Array<float>(stream, capacity_ * network_.size());
-    logits_ = Array<float>(stream, capacity_ * network_.classes());
+    votes_ = Array<std::int32_t>(stream, groups_of(capacity_) * 32);
     host_keys_.resize(static_cast<std::size_t>(4 * capacity_));
-    host_logits_.resize(static_cast<std::size_t>(capacity_ * network_.classes()));
     classes_.resize(static_cast<std::size_t>(capacity_));
   }
 
@@ -86,14 +85,9 @@ class Samples : public certify::SampleBatch {
                  {seed_, static_cast<std::uint32_t>(Purpose::smoothing), keys + capacity_, keys + 2 * capacity_,
                   keys + 3 * capacity_});
     const float* z = network_.forward(x_.get(), filled_);
-    k.change_lanes(stream.get(), z, 32, logits_.get(), 1, network_.classes(), filled_);
-    logits_.download(host_logits_.data(), filled_ * network_.classes());
+    k.vote(stream.get(), z, votes_.get(), network_.classes(), groups_of(filled_));
+    votes_.download(classes_.data(), filled_);
     stream.finish();
-    const auto classes = static_cast<std::int32_t>(network_.classes());
-    for (std::int64_t i = 0; i < filled_; ++i) {
-      classes_[static_cast<std::size_t>(i)] =
-          certify::detail::chosen_class(host_logits_.data() + i * classes, classes, 1);
-    }
     return {classes_.data(), static_cast<std::size_t>(filled_)};
   }
 
@@ -107,10 +101,10 @@ class Samples : public certify::SampleBatch {
   Array<std::uint32_t> buckets_, keys_;
   Array<kernels::Threshold> thresholds_;
   Array<std::uint8_t> images_;
-  Array<float> x_, logits_;
+  Array<float> x_;
+  Array<std::int32_t> votes_;
   std::vector<std::uint8_t> pixels_;
   std::vector<std::uint32_t> host_keys_;
-  std::vector<float> host_logits_;
   std::vector<std::int32_t> classes_;
 };
 

@@ -387,3 +387,25 @@ template <class T>
 void argmax(Tag, const T* z, std::int32_t* out, std::int64_t classes, int lanes) {
   lanes == 16 ? argmax_lanes<T, 16>(z, out, classes) : argmax_lanes<T, 1>(z, out, classes);
 }
+
+template <class T, int L>
+PAVISE_LANES void vote_lanes(const T* z, std::int32_t* out, std::int64_t classes) {
+  using P = Pack<T, L>;
+  P best = P::load(z);
+  auto index = class_index<T, L>(0);
+  auto numbers = equal(best, best);
+  for (std::int64_t i = 1; i < classes; ++i) {
+    const P x = P::load(z + i * L);
+    numbers = numbers & equal(x, x);
+    const auto found = x > best;
+    best = select(found, x, best);
+    index = select(found, class_index<T, L>(i), index);
+  }
+  select(numbers, index, class_index<T, L>(-1)).store_to(out);
+}
+
+/// What each lane's logits z[classes][lanes] vote for: the largest, the lowest one of equals; -1 where one is NaN.
+template <class T>
+void vote(Tag, const T* z, std::int32_t* out, std::int64_t classes, int lanes) {
+  lanes == 16 ? vote_lanes<T, 16>(z, out, classes) : vote_lanes<T, 1>(z, out, classes);
+}

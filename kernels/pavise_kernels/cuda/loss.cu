@@ -89,6 +89,15 @@ struct Argmax {
   }
 };
 
+struct Vote {
+  const float* z;
+  std::int32_t* out;
+  std::int64_t classes;
+  __device__ void operator()(std::int64_t g, std::int64_t) const {
+    vote_lanes<float, 32>(z + g * classes * 32, out + g * 32, classes);
+  }
+};
+
 /// One position of the axes behind the classes.
 template <bool Log>
 struct SoftmaxForward {
@@ -149,6 +158,9 @@ void fill_loss(Table& t) {
   };
   t.argmax = [](Stream stream, const float* z, std::int32_t* out, std::int64_t classes, std::int64_t groups) {
     each_warp(stream, "argmax", groups, 1, Argmax{z, out, classes}, kFewThreads);
+  };
+  t.vote = [](Stream stream, const float* z, std::int32_t* out, std::int64_t classes, std::int64_t groups) {
+    each_warp(stream, "vote", groups, 1, Vote{z, out, classes}, kFewThreads);
   };
   t.softmax_forward = [](Stream stream, bool log, const float* x, float* y, std::int64_t classes, std::int64_t inner,
                          float inverse_temperature, std::int64_t groups) {

@@ -78,6 +78,30 @@ struct ApgdRule {
   bool targeted;  ///< a success has its label's class, or any other
 };
 
+/// Where the attempts of Square stand, one in each lane: [group][32] on the device.
+struct SquareLanes {
+  std::int32_t* active;    ///< whether the attempt goes on
+  std::int32_t* passes;    ///< that it has taken
+  std::int32_t* accepted;  ///< whether x is the best image so far
+  float* loss;             ///< of the best image so far
+  const std::uint32_t* image;
+  const std::uint32_t* restart;
+  std::int32_t* row;  ///< of the window in which x differs from it
+  std::int32_t* column;
+  std::int32_t* side;    ///< 0: none
+  std::uint32_t* signs;  ///< bit c: whether channel c has moved up
+};
+
+/// What Square's steps go by.
+struct SquareRule {
+  std::int64_t channels, height, width;
+  std::int64_t queries;
+  double epsilon;
+  float low, high;
+  std::uint64_t seed;
+  const std::int32_t* sides;  ///< of the windows, one for each query
+};
+
 /// The state of Adam's step, as kernels::adam_update.
 struct AdamStep {
   float rate, root, share1, share2, epsilon, decay, keep, scale;
@@ -287,6 +311,7 @@ struct Table {
   void (*sparse_backward)(Stream, const std::int32_t* index, const float* weight, const float* dloss, float* dz,
                           std::int64_t classes, bool accumulate, std::int64_t groups);
   void (*argmax)(Stream, const float* z, std::int32_t* out, std::int64_t classes, std::int64_t groups);
+  void (*vote)(Stream, const float* z, std::int32_t* out, std::int64_t classes, std::int64_t groups);
   void (*softmax_forward)(Stream, bool log, const float* x, float* y, std::int64_t classes, std::int64_t inner,
                           float inverse_temperature, std::int64_t groups);
   void (*softmax_backward)(Stream, bool log, const float* y, const float* dy, float* dx, std::int64_t classes,
@@ -328,6 +353,16 @@ struct Table {
   /// the gradient that are not finite count as 0. An attempt that is over has its image in x.
   void (*apgd_step)(Stream, const ApgdLanes&, float* x, float* previous, float* gradient, const float* center,
                     float* best, float* best_gradient, std::int64_t n, std::int64_t groups, const AttackStep&);
+
+  /// Attempts of Square (attack/square.hpp), in Linf, begin in `count` lanes (numbers of them, on the device).
+  void (*square_begin)(Stream, const SquareLanes&, const std::int32_t* lanes, std::int64_t count);
+  /// Takes the logits of x: it becomes the best image so far or does not, and an attempt that succeeds, or has had its
+  /// queries, ends.
+  void (*square_judge)(Stream, const SquareLanes&, const SquareRule&, const float* logits, std::int64_t classes,
+                       const std::int32_t* predictions, const std::int32_t* labels, std::int64_t groups);
+  /// x: the best image so far with a new window, of at most 32 channels; of an attempt that is over without one.
+  void (*square_step)(Stream, const SquareLanes&, const SquareRule&, float* x, float* best, const float* clean,
+                      std::int64_t groups);
 
   // --- random numbers
 

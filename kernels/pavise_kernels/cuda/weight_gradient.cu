@@ -20,7 +20,7 @@ constexpr int kRows = 8;
 constexpr int kTaps = 8;
 constexpr int kWarps = 4;
 
-struct Job {
+struct WeightJob {
   const float* x;
   const float* dy;
   float* partial;               ///< [slice][channel group][rows][taps]
@@ -70,7 +70,8 @@ struct Operands {
   float x[kTaps];
 };
 
-__device__ __forceinline__ void load_operands(const Job& job, const TileReads& reads, const Position& p, Operands& o) {
+__device__ __forceinline__ void load_operands(const WeightJob& job, const TileReads& reads, const Position& p,
+                                              Operands& o) {
   PAVISE_UNROLL
   for (int r = 0; r < kRows; ++r) {
     o.d[r] = p.dy[reads.row[r]];
@@ -102,7 +103,7 @@ __device__ __forceinline__ void add_products(const Operands& o, float (&sum)[kRo
 }
 
 /// The next position in row-major order, then of the next group.
-__device__ __forceinline__ void advance(const Job& job, std::int64_t x_size, std::int64_t dy_size, Position& p) {
+__device__ __forceinline__ void advance(const WeightJob& job, std::int64_t x_size, std::int64_t dy_size, Position& p) {
   p.column += job.stride;
   p.x += job.stride * 32;
   p.dy += 32;
@@ -119,7 +120,7 @@ __device__ __forceinline__ void advance(const Job& job, std::int64_t x_size, std
   }
 }
 
-__global__ void __launch_bounds__(kWarps * 32, 3) weight_gradient_kernel(Job job, std::int64_t warps) {
+__global__ void __launch_bounds__(kWarps * 32, 3) weight_gradient_kernel(WeightJob job, std::int64_t warps) {
   std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kWarps + warp_id();
   if (index >= warps) {
     return;
@@ -218,7 +219,7 @@ struct Eight {
 };
 
 /// A warp owns 32 rows x 64 taps and a slice of the batch; the images are what the products sum over.
-__global__ void __launch_bounds__(kWarps * 32) weight_gradient_fast_kernel(Job job, std::int64_t warps) {
+__global__ void __launch_bounds__(kWarps * 32) weight_gradient_fast_kernel(WeightJob job, std::int64_t warps) {
   std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kWarps + warp_id();
   if (index >= warps) {
     return;
@@ -344,24 +345,24 @@ std::int64_t conv_weight_gradient(Stream stream, const ConvGeometry& g, const fl
                     g.in_channels / g.groups * g.kernel_height * g.kernel_width >= 48;
   const std::int64_t enough = fast ? kFastPositions : kSlicePositions;
   const std::int64_t slices = slices_of(positions, groups, enough);
-  const Job job{.x = x,
-                .dy = dy,
-                .partial = partial,
-                .channels = static_cast<int>(g.in_channels / g.groups),
-                .height = static_cast<int>(g.in_height),
-                .width = static_cast<int>(g.in_width),
-                .kernel_width = static_cast<int>(g.kernel_width),
-                .kernel = static_cast<int>(g.kernel_height * g.kernel_width),
-                .stride = static_cast<int>(g.stride),
-                .padding = static_cast<int>(g.padding),
-                .dilation = static_cast<int>(g.dilation),
-                .out_height = static_cast<int>(g.out_height),
-                .out_width = static_cast<int>(g.out_width),
-                .rows = static_cast<int>(g.out_channels / g.groups),
-                .taps = static_cast<int>(g.in_channels / g.groups * g.kernel_height * g.kernel_width),
-                .channel_groups = static_cast<int>(g.groups),
-                .groups = static_cast<int>(groups),
-                .slice = static_cast<int>(slice_groups(positions, enough))};
+  const WeightJob job{.x = x,
+                      .dy = dy,
+                      .partial = partial,
+                      .channels = static_cast<int>(g.in_channels / g.groups),
+                      .height = static_cast<int>(g.in_height),
+                      .width = static_cast<int>(g.in_width),
+                      .kernel_width = static_cast<int>(g.kernel_width),
+                      .kernel = static_cast<int>(g.kernel_height * g.kernel_width),
+                      .stride = static_cast<int>(g.stride),
+                      .padding = static_cast<int>(g.padding),
+                      .dilation = static_cast<int>(g.dilation),
+                      .out_height = static_cast<int>(g.out_height),
+                      .out_width = static_cast<int>(g.out_width),
+                      .rows = static_cast<int>(g.out_channels / g.groups),
+                      .taps = static_cast<int>(g.in_channels / g.groups * g.kernel_height * g.kernel_width),
+                      .channel_groups = static_cast<int>(g.groups),
+                      .groups = static_cast<int>(groups),
+                      .slice = static_cast<int>(slice_groups(positions, enough))};
   constexpr std::int64_t kLimit = std::int64_t{1} << 26;
   require<DeviceError>(g.in_channels * g.in_height * g.in_width < kLimit && g.out_channels * positions < kLimit,
                        "cuda: weight gradient of an image of ", g.in_channels * g.in_height * g.in_width,
