@@ -226,7 +226,11 @@ TEST_CASE("deepfool: of a smoothed classifier it linearises the mean over the dr
   pv::AlignedVector<float> rows(5 * size * 16);
   attack::Answer answer;
   auto at = x;
-  attack::query_jacobian(smoothed, at.data(), 16, nullptr, rows.data(), {}, answer);
+  std::vector<float*> row(static_cast<std::size_t>(smoothed.classes()));
+  for (std::size_t k = 0; k < row.size(); ++k) {
+    row[k] = rows.data() + k * static_cast<std::size_t>(smoothed.input_shape().numel()) * 16;
+  }
+  attack::query_jacobian(smoothed, at.data(), 16, nullptr, row, {}, answer);
   std::vector<std::vector<float>> sides;
   for (const float h : {1e-3f, -1e-3f}) {
     for (std::size_t i = 0; i < x.size(); ++i) {

@@ -12,10 +12,16 @@
 #include "cuda/support.hpp"
 #include "pavise/attack/apgd.hpp"
 #include "pavise/attack/bpda.hpp"
+#include "pavise/attack/carlini_wagner.hpp"
+#include "pavise/attack/ddn.hpp"
 #include "pavise/attack/deepfool.hpp"
+#include "pavise/attack/ead.hpp"
+#include "pavise/attack/fab.hpp"
+#include "pavise/attack/fmn.hpp"
 #include "pavise/attack/mifgsm.hpp"
 #include "pavise/attack/pgd.hpp"
 #include "pavise/attack/run.hpp"
+#include "pavise/attack/spsa.hpp"
 #include "pavise/attack/square.hpp"
 #include "pavise/autodiff/noise.hpp"
 #include "pavise/certify/smoothing.hpp"
@@ -223,9 +229,54 @@ inline void check_device_attacks(Report& report, const Model& model, std::int64_
   compare_attack(report, fgsm(l1(3.0)), model, on_device, images);
   compare_attack(report, Square(linf(0.05), {.queries = 30}), model, on_device, images);
   compare_attack(report, Square(linf(0.0), {.queries = 3}), model, on_device, images);
-  // Without a loop of its own on the device: through the exchange.
-  compare_attack(report, DeepFool(l2(1.0), {.steps = 2}), model, on_device, std::min<std::int64_t>(images, 6));
-  compare_attack(report, Apgd(l1(3.0), {.steps = 3}), model, on_device, std::min<std::int64_t>(images, 6));
+  // Without lanes on the device: through the exchange.
+  compare_attack(report, Square(l2(1.0), {.queries = 5}), model, on_device, std::min<std::int64_t>(images, 6));
+  compare_attack(report, Spsa(linf(0.1), {.steps = 2, .samples = 2}), model, on_device,
+                 std::min<std::int64_t>(images, 6));
+}
+
+/// Searches whose steps the host decides, and whose images are on the device. Other images than attempts at a time, so
+/// that attempts move in where others are over.
+inline void check_device_searches(Report& report, const Model& model, std::int64_t images) {
+  using namespace pavise::attack;  // NOLINT(google-build-using-namespace)
+  const Classifier on_device = pavise::device::classifier(model, Device::cuda(0), {.capacity = (images + 1) / 2});
+  const auto compare = [&](const Attack& attack) { compare_attack(report, attack, model, on_device, images); };
+  for (const bool targeted : {false, true}) {
+    for (const auto& threat : {linf(0.05), l2(0.3), l1(1.0)}) {
+      compare(Fmn(threat, {.steps = 8, .targeted = targeted}));
+      compare(Fab(threat, {.steps = 3, .targeted = targeted, .restarts = 2}));
+    }
+    compare(Ddn(l2(0.3), {.steps = 8, .targeted = targeted}));
+    compare(Apgd(l1(1.0), {.steps = 8, .targeted = targeted}));
+    CarliniWagnerOptions l2_options;
+    l2_options.iterations = 9;
+    l2_options.search_steps = 3;
+    l2_options.learning_rate = 0.1;
+    l2_options.initial_constant = 1.0;
+    l2_options.targeted = targeted;
+    compare(CarliniWagner(l2(0.3), l2_options));
+    CarliniWagnerLinfOptions linf_options;
+    linf_options.iterations = 9;
+    linf_options.learning_rate = 0.1;
+    linf_options.initial_constant = 0.5;
+    linf_options.largest_constant = 1.0;
+    linf_options.targeted = targeted;
+    compare(CarliniWagnerLinf(linf(0.05), linf_options));
+    for (const bool accelerated : {false, true}) {
+      EadOptions l1_options;
+      l1_options.iterations = 9;
+      l1_options.search_steps = 3;
+      l1_options.learning_rate = 0.1;
+      l1_options.initial_constant = 1.0;
+      l1_options.accelerated = accelerated;
+      l1_options.targeted = targeted;
+      compare(Ead(l1(1.0), l1_options));
+    }
+  }
+  for (const auto& threat : {linf(0.05), l2(0.3)}) {
+    compare(fab_t(threat, {.steps = 3, .targets = 4}));
+    compare(DeepFool(threat, {.steps = 4}));
+  }
 }
 /// An attempt that cannot begin, or be taken, ends the ascent; the accelerator goes on.
 inline void check_broken_ascent(Report& report, const Table&) {
@@ -262,6 +313,7 @@ inline void check_small_attacks(Report& report, const Table&) {
   const Model small = pavise::nn::mlp({.seed = 1, .input = Shape{1, 5, 5}, .hidden = {17, 9}});
   check_device_attacks(report, small, 70);
   check_device_ascents(report, small, 70);
+  check_device_searches(report, pavise::nn::mlp({.seed = 2, .input = Shape{2, 5, 4}, .hidden = {17}}), 70);
   const Model all = all_operations(4);
   const auto on_device = pavise::device::classifier(all, Device::cuda(0), {.capacity = 32});
   compare_attack(report, pavise::attack::Pgd(pavise::attack::linf(0.1), {.steps = 2}), all, on_device, 35);

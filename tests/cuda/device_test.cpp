@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Whole models on the host model of the execution model, and the kernels that only they use.
 #include "pavise_kernels/cuda/grid_noise.cu"
+#include "pavise_kernels/cuda/lane_math.cu"
 #include "pavise_kernels/cuda/layout.cu"
 #include "pavise_kernels/cuda/square.cu"
 //

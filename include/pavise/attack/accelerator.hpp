@@ -88,6 +88,7 @@ struct Part {
 };
 
 class Classifier;
+class LaneNetwork;
 
 class Accelerator {
  public:
@@ -120,6 +121,9 @@ class Accelerator {
   virtual void ascend(const Ascent& ascent, std::int64_t attempts) = 0;
   /// The same of the CPU's Square. Images of at most 32 channels.
   virtual void search(const RandomSearch& search, std::int64_t attempts) = 0;
+  /// Calls `body` with lanes on the device for `images` images, or as many as it takes with `arrays` arrays of them: for
+  /// searches whose steps the host decides. Not of models that draw random numbers. Thread-safe.
+  virtual void in_lanes(std::int64_t images, std::int64_t arrays, const std::function<void(LaneNetwork&)>& body) = 0;
   /// A training pass over the images of `batch` with the pixels at `pixels`, laid out as batch.values() (null: what the
   /// last `descend` left, with no other question behind it): adds the gradient of their mean cross-entropy to the gradients of the model's parameters.
   /// losses and predictions get a number for each image, in their order. With several processes `batch` is this one's

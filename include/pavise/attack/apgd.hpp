@@ -70,6 +70,9 @@ class Apgd : public SearchAttack {
             least == 3 ? "the difference of logits ratio" : "the targeted difference of logits ratio");
   }
 
+  /// In L1; the search in Linf and L2 has a loop of its own on a device.
+  std::int64_t arrays(std::int32_t) const override { return threat().norm == Norm::l1 ? 4 : 0; }
+
   /// On a device that holds the model, where it can: in Linf and L2, without a `custom` loss, of a classifier that draws
   /// nothing.
   void attempt(const Classifier& model, const Work& work, std::span<Attempt> attempts) const override {

@@ -53,12 +53,15 @@ inline std::int32_t apgd_other_class(std::span<const std::int32_t> ranking, std:
 /// What an attempt is after, and what it will end with.
 class ApgdGoal {
  public:
-  explicit ApgdGoal(const ApgdOptions& options)
+  ApgdGoal(const ApgdOptions& options, const Lanes& lanes)
       : loss_(make(options)),
         targeted_ratio_(!options.custom && options.loss == ApgdLoss::dlr_targeted),
         targeted_(options.targeted),
         sign_(apgd_sign(options)),
-        targets_(options.targets) {}
+        targets_(options.targets),
+        others_(lanes.values<std::int32_t>()),
+        kept_(lanes.values<std::uint8_t>()),
+        kept_value_(lanes.values()) {}
   ApgdGoal(const ApgdGoal&) = delete;
   ApgdGoal& operator=(const ApgdGoal&) = delete;
 
@@ -68,7 +71,7 @@ class ApgdGoal {
 
   void start(const Lanes& lanes, int lane) {
     const auto l = static_cast<std::size_t>(lane);
-    kept_[l] = false;
+    kept_[l] = 0;
     if (!targeted_ratio_) {
       return;
     }
@@ -89,9 +92,9 @@ class ApgdGoal {
     }
     const auto l = static_cast<std::size_t>(lane);
     const float v = value(answer, lane);
-    if (!kept_[l] || v > kept_value_[l]) {
+    if (kept_[l] == 0 || v > kept_value_[l]) {
       lanes.keep(lane, x);
-      kept_[l] = true;
+      kept_[l] = 1;
       kept_value_[l] = v;
     }
     if (lanes.model().declaration().random) {
@@ -103,7 +106,7 @@ class ApgdGoal {
 
   /// Ends an attempt that is out of steps; `best` holds its image of the largest loss.
   void end(Lanes& lanes, int lane, const float* best) const {
-    if (!kept_[static_cast<std::size_t>(lane)]) {
+    if (kept_[static_cast<std::size_t>(lane)] == 0) {
       lanes.keep(lane, best);
     }
     lanes.finish(lane);
@@ -134,9 +137,9 @@ class ApgdGoal {
   bool targeted_;
   float sign_;
   std::int64_t targets_;
-  PerLane<std::int32_t> others_{};  ///< the targets; of a targeted attack the classes to leave
-  PerLane<bool> kept_{};
-  PerLane<float> kept_value_{};
+  AlignedVector<std::int32_t> others_;  ///< the targets; of a targeted attack the classes to leave
+  AlignedVector<std::uint8_t> kept_;
+  AlignedVector<float> kept_value_;
 };
 
 /// Where an attempt begins: a random point of the ball of that radius around `center`, clipped to the box, n numbers.
@@ -178,19 +181,11 @@ inline void apgd_start(const Lanes& lanes, int lane, bool random, double radius,
     lanes.copy_lane(lanes.clean(), lane, x);
     return;
   }
-  const std::int64_t n = lanes.size();
-  const int width = lanes.width();
-  thread_local AlignedVector<float> center, drawn;
-  center.resize(static_cast<std::size_t>(n));
-  drawn.resize(static_cast<std::size_t>(n));
-  for (std::int64_t e = 0; e < n; ++e) {
-    center[static_cast<std::size_t>(e)] = lanes.clean()[e * width + lane];
-  }
-  apgd_start_point(lanes.threat(), radius, lanes.seed(), lanes.id(lane), lanes.restart(lane), center.data(), n,
-                   drawn.data());
-  for (std::int64_t e = 0; e < n; ++e) {
-    x[e * width + lane] = drawn[static_cast<std::size_t>(e)];
-  }
+  thread_local AlignedVector<float> drawn;
+  drawn.resize(static_cast<std::size_t>(lanes.size()));
+  apgd_start_point(lanes.threat(), radius, lanes.seed(), lanes.id(lane), lanes.restart(lane), lanes.image(lane).data(),
+                   lanes.size(), drawn.data());
+  lanes.math().put_lane(drawn.data(), lane, x);
 }
 
 /// Algorithm 1 of Croce and Hein (2020), in Linf and L2.
@@ -198,7 +193,7 @@ class ApgdSearch : public Search {
  public:
   ApgdSearch(const Lanes& lanes, const ApgdOptions& options)
       : options_(options),
-        goal_(options_),
+        goal_(options_, lanes),
         x_(lanes.array()),
         previous_(lanes.array()),
         gradient_(lanes.array()),

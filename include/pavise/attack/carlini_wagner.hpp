@@ -50,19 +50,32 @@ class CarliniWagner : public SearchAttack {
   bool targeted() const override { return options_.targeted; }
   bool random() const override { return false; }
   bool minimum_norm() const override { return true; }
+  std::int64_t arrays(std::int32_t) const override { return 6; }
 
   std::unique_ptr<Search> search(Lanes& lanes) const override { return std::make_unique<State>(options_, lanes); }
 
  private:
   struct State : Search {
     State(const CarliniWagnerOptions& o, const Lanes& lanes)
-        : options(o), margin(detail::margin_of_success(o.targeted, o.confidence)), space(lanes) {}
+        : options(o),
+          margin(detail::margin_of_success(o.targeted, o.confidence)),
+          space(lanes),
+          closest(lanes),
+          constant(lanes.values<detail::ConstantSearch>()),
+          progress(lanes.values<detail::Progress>()),
+          iteration(lanes.values<std::int64_t>()),
+          search_step(lanes.values<std::int64_t>()),
+          succeeded(lanes.values<std::uint8_t>()),
+          ended(lanes.values<std::uint8_t>()),
+          weight(lanes.values()),
+          tau(lanes.values()) {}
 
     void start(Lanes& lanes, int lane) override {
       const auto l = static_cast<std::size_t>(lane);
       closest.start(lane);
       constant[l].start(options.initial_constant);
       search_step[l] = 0;
+      space.load(lanes, lane);
       descend(lanes, lane);
     }
     /// A descent with the lane's constant begins.
@@ -72,14 +85,14 @@ class CarliniWagner : public SearchAttack {
       progress[l].start();
       weight[l] = static_cast<float>(constant[l].value());
       iteration[l] = 0;
-      succeeded[l] = false;
+      succeeded[l] = 0;
     }
 
     void step(Lanes& lanes) override {
       const Answer& answer = lanes.differentiate(space.x(), margin, space.gradient());
-      PerLane<bool> ended{};
       for (int lane = 0; lane < lanes.width(); ++lane) {
         const auto l = static_cast<std::size_t>(lane);
+        ended[l] = 0;
         if (!lanes.active(lane)) {
           continue;
         }
@@ -89,22 +102,22 @@ class CarliniWagner : public SearchAttack {
           lanes.finish(lane);  // the clean image is the closest
           continue;
         }
-        succeeded[l] = succeeded[l] || success;
+        succeeded[l] = succeeded[l] != 0 || success ? 1 : 0;
         const double short_of = options.confidence - static_cast<double>(answer.loss[l]);
         const double objective = static_cast<double>(space.penalty(lane)) + constant[l].value() * short_of;
-        ended[l] = options.abort_early && progress[l].stuck(iteration[l], options.iterations, objective);
-        ended[l] = ++iteration[l] >= options.iterations || ended[l];
-        if (ended[l]) {
-          constant[l].next(succeeded[l]);
+        const bool stuck = options.abort_early && progress[l].stuck(iteration[l], options.iterations, objective);
+        if (++iteration[l] >= options.iterations || stuck) {
+          ended[l] = 1;
+          constant[l].next(succeeded[l] != 0);
           if (++search_step[l] >= options.search_steps) {
             lanes.finish(lane);
           }
         }
       }
       closest.keep(lanes, space.x());
-      space.update(lanes, options.learning_rate, weight, {});
+      space.update(lanes, options.learning_rate, weight, tau);
       for (int lane = 0; lane < lanes.width(); ++lane) {
-        if (ended[static_cast<std::size_t>(lane)] && lanes.active(lane)) {
+        if (ended[static_cast<std::size_t>(lane)] != 0 && lanes.active(lane)) {
           descend(lanes, lane);
         }
       }
@@ -114,11 +127,11 @@ class CarliniWagner : public SearchAttack {
     const Loss margin;
     detail::TanhSpace space;
     detail::Closest closest;
-    PerLane<detail::ConstantSearch> constant{};
-    PerLane<detail::Progress> progress{};
-    PerLane<std::int64_t> iteration{}, search_step{};
-    PerLane<bool> succeeded{};
-    alignas(64) PerLane<float> weight{};
+    AlignedVector<detail::ConstantSearch> constant;
+    AlignedVector<detail::Progress> progress;
+    AlignedVector<std::int64_t> iteration, search_step;
+    AlignedVector<std::uint8_t> succeeded, ended;
+    AlignedVector<float> weight, tau;  ///< tau: that of Linf, 0
   };
 
   CarliniWagnerOptions options_;
@@ -168,17 +181,26 @@ class CarliniWagnerLinf : public SearchAttack {
   bool targeted() const override { return options_.targeted; }
   bool random() const override { return false; }
   bool minimum_norm() const override { return true; }
+  std::int64_t arrays(std::int32_t) const override { return 6; }
 
   std::unique_ptr<Search> search(Lanes& lanes) const override { return std::make_unique<State>(options_, lanes); }
 
  private:
   struct State : Search {
     State(const CarliniWagnerLinfOptions& o, const Lanes& lanes)
-        : options(o), margin(detail::margin_of_success(o.targeted, o.confidence)), space(lanes) {}
+        : options(o),
+          margin(detail::margin_of_success(o.targeted, o.confidence)),
+          space(lanes),
+          closest(lanes),
+          constant(lanes.values<double>()),
+          iteration(lanes.values<std::int64_t>()),
+          weight(lanes.values()),
+          tau(lanes.values()) {}
 
     void start(Lanes& lanes, int lane) override {
       const auto l = static_cast<std::size_t>(lane);
       closest.start(lane);
+      space.load(lanes, lane);
       space.start(lanes, lane);
       iteration[l] = 0;
       constant[l] = options.initial_constant;
@@ -222,10 +244,9 @@ class CarliniWagnerLinf : public SearchAttack {
     const Loss margin;
     detail::TanhSpace space;
     detail::Closest closest;
-    PerLane<double> constant{};
-    PerLane<std::int64_t> iteration{};
-    alignas(64) PerLane<float> weight{};
-    alignas(64) PerLane<float> tau{};
+    AlignedVector<double> constant;
+    AlignedVector<std::int64_t> iteration;
+    AlignedVector<float> weight, tau;
   };
 
   CarliniWagnerLinfOptions options_;

@@ -52,12 +52,23 @@ class Ddn : public SearchAttack {
   bool targeted() const override { return options_.targeted; }
   bool random() const override { return false; }
   bool minimum_norm() const override { return true; }
+  std::int64_t arrays(std::int32_t) const override { return 2; }
 
   std::unique_ptr<Search> search(Lanes& lanes) const override { return std::make_unique<State>(options_, lanes); }
 
  private:
   struct State : Search {
-    State(const DdnOptions& o, const Lanes& lanes) : options(o), x(lanes.array()), gradient(lanes.array()) {}
+    State(const DdnOptions& o, const Lanes& lanes)
+        : options(o),
+          x(lanes.field()),
+          gradient(lanes.field()),
+          closest(lanes),
+          norm(lanes.values<double>()),
+          farthest(lanes.values()),
+          one(lanes.values(1.0f)),
+          alpha(lanes.values()),
+          length(lanes.values()),
+          factor(lanes.values()) {}
 
     void start(Lanes& lanes, int lane) override {
       lanes.copy_lane(lanes.clean(), lane, x.data());
@@ -69,11 +80,10 @@ class Ddn : public SearchAttack {
     void step(Lanes& lanes) override {
       const Answer& answer = lanes.differentiate(
           x.data(), [](Var<float> z, const std::int32_t* labels) { return cross_entropy(z, labels); }, gradient.data());
-      alignas(64) PerLane<float> one{}, alpha{}, length{};
-      one.fill(1.0f);
-      distances(lanes.threat(), x.data(), lanes.clean(), lanes.size(), lanes.width(), length.data());
+      lanes.math().distances(x.data(), lanes.clean(), lanes.threat().norm, length);
       for (int lane = 0; lane < lanes.width(); ++lane) {
         const auto l = static_cast<std::size_t>(lane);
+        alpha[l] = 0.0f;
         if (!lanes.active(lane)) {
           continue;
         }
@@ -90,34 +100,27 @@ class Ddn : public SearchAttack {
         alpha[l] = static_cast<float>(options.targeted ? -size : size);
       }
       closest.keep(lanes, x.data());
-      move(lanes, one, alpha);
+      move(lanes);
     }
 
-    void move(Lanes& lanes, const PerLane<float>& one, const PerLane<float>& alpha) {
-      const std::int64_t n = lanes.size();
-      const int width = lanes.width();
-      alignas(64) PerLane<float> length{}, factor{};
-      kernels::run_light([&](auto isa) {
-        lane_direction<float>(isa, gradient.data(), gradient.data(), n, width, 2);
-        lane_combine<float>(isa, x.data(), n, width, x.data(), one.data(), gradient.data(), alpha.data(), nullptr,
-                            nullptr);
-      });
-      distances(lanes.threat(), x.data(), lanes.clean(), n, width, length.data());
+    void move(Lanes& lanes) {
+      LaneMath& math = lanes.math();
+      math.direction(gradient.data(), gradient.data(), Norm::l2);
+      math.combine(x.data(), x.data(), one, gradient.data(), alpha);
+      math.distances(x.data(), lanes.clean(), lanes.threat().norm, length);
       for (std::size_t l = 0; l < length.size(); ++l) {
         const auto wanted = static_cast<float>(norm[l]);
         factor[l] = length[l] > 1e-20f ? wanted / length[l] : 1.0f;
       }
-      kernels::run_light([&](auto isa) {
-        lane_rescale<float>(isa, x.data(), lanes.clean(), n, width, factor.data(),
-                            static_cast<float>(lanes.threat().low), static_cast<float>(lanes.threat().high));
-      });
+      math.rescale(x.data(), lanes.clean(), lanes.threat(), factor);
     }
 
     const DdnOptions options;
-    AlignedVector<float> x, gradient;
+    Field x, gradient;
     detail::Closest closest;
-    PerLane<double> norm{};
-    PerLane<float> farthest{};
+    AlignedVector<double> norm;
+    AlignedVector<float> farthest;
+    AlignedVector<float> one, alpha, length, factor;  ///< of a step
   };
 
   DdnOptions options_;

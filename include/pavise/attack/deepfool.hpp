@@ -43,28 +43,32 @@ class DeepFool : public SearchAttack {
   std::string name() const override { return options_.name; }
   bool random() const override { return false; }
   bool minimum_norm() const override { return true; }
+  std::int64_t arrays(std::int32_t classes) const override { return classes + 6; }
   std::unique_ptr<Search> search(Lanes& lanes) const override { return std::make_unique<State>(lanes, options_); }
 
  private:
   class State : public Search {
    public:
     State(const Lanes& lanes, const DeepFoolOptions& options)
-        : options_(options), nearest_(lanes), x_(lanes.array()), r_(lanes.array()), direction_(lanes.array()) {}
+        : options_(options),
+          nearest_(lanes),
+          x_(lanes.field()),
+          r_(lanes.field()),
+          direction_(lanes.field()),
+          one_(lanes.values(1.0f)),
+          length_(lanes.values()),
+          over_(lanes.values(static_cast<float>(1.0 + options_.overshoot))) {}
 
     void start(Lanes& lanes, int lane) override {
       lanes.copy_lane(lanes.clean(), lane, x_.data());
-      for (std::int64_t i = lane; i < lanes.size() * lanes.width(); i += lanes.width()) {
-        r_[static_cast<std::size_t>(i)] = 0.0f;
-      }
+      lanes.copy_lane(nullptr, lane, r_.data());
     }
 
     void step(Lanes& lanes) override {
       const Answer& here = nearest_.find(lanes, x_.data());
-      alignas(64) PerLane<float> one{};
-      alignas(64) PerLane<float> length{};
-      one.fill(1.0f);
       for (int lane = 0; lane < lanes.width(); ++lane) {
         const auto l = static_cast<std::size_t>(lane);
+        length_[l] = 0.0f;
         if (!lanes.active(lane)) {
           continue;
         }
@@ -73,24 +77,17 @@ class DeepFool : public SearchAttack {
           end(lanes, lane);
           continue;
         }
-        length[l] = (std::abs(nearest_.difference()[l]) + 1e-4f * nearest_.unit()[l]) / nearest_.dual()[l];
+        length_[l] = (std::abs(nearest_.difference()[l]) + 1e-4f * nearest_.unit()[l]) / nearest_.dual()[l];
       }
       if (!lanes.any_active()) {
         return;
       }
-      const std::int64_t n = lanes.size();
-      const int width = lanes.width();
-      const int norm = static_cast<int>(lanes.threat().norm);
-      kernels::run_light([&](auto isa) {
-        lane_direction<float>(isa, direction_.data(), nearest_.normal(), n, width, norm);
-        lane_combine<float>(isa, r_.data(), n, width, r_.data(), one.data(), direction_.data(), length.data(),
-                            static_cast<const float*>(nullptr), static_cast<const float*>(nullptr));
-      });
-      detail::blend(
-          lanes, x_.data(),
-          {{lanes.clean(), one}, {r_.data(), detail::same_for_all(static_cast<float>(1.0 + options_.overshoot))}});
+      LaneMath& math = lanes.math();
+      math.direction(direction_.data(), nearest_.normal(), lanes.threat().norm);
+      math.combine(r_.data(), r_.data(), one_, direction_.data(), length_);
+      math.blend(x_.data(), lanes.threat(), {{lanes.clean(), one_}, {r_.data(), over_}});
       const Answer& there = lanes.classify(x_.data());
-      for (int lane = 0; lane < width; ++lane) {
+      for (int lane = 0; lane < lanes.width(); ++lane) {
         if (lanes.active(lane) && (lanes.fooled(there, lane) || lanes.step(lane) + 1 >= options_.steps)) {
           end(lanes, lane);
         }
@@ -105,7 +102,8 @@ class DeepFool : public SearchAttack {
 
     const DeepFoolOptions& options_;
     detail::NearestClass nearest_;
-    AlignedVector<float> x_, r_, direction_;
+    Field x_, r_, direction_;
+    AlignedVector<float> one_, length_, over_;
   };
 
   DeepFoolOptions options_;

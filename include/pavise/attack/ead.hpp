@@ -60,6 +60,7 @@ class Ead : public SearchAttack {
   bool targeted() const override { return options_.targeted; }
   bool random() const override { return false; }
   bool minimum_norm() const override { return true; }
+  std::int64_t arrays(std::int32_t) const override { return 3; }
 
   std::unique_ptr<Search> search(Lanes& lanes) const override { return std::make_unique<State>(options_, lanes); }
 
@@ -68,9 +69,21 @@ class Ead : public SearchAttack {
     State(const EadOptions& o, const Lanes& lanes)
         : options(o),
           margin(detail::margin_of_success(o.targeted, o.confidence)),
-          x(lanes.array()),
-          y(lanes.array()),
-          gradient(lanes.array()) {}
+          x(lanes.field()),
+          y(lanes.field()),
+          gradient(lanes.field()),
+          closest(lanes),
+          constant(lanes.values<detail::ConstantSearch>()),
+          progress(lanes.values<detail::Progress>()),
+          iteration(lanes.values<std::int64_t>()),
+          search_step(lanes.values<std::int64_t>()),
+          succeeded(lanes.values<std::uint8_t>()),
+          ended(lanes.values<std::uint8_t>()),
+          absolute(lanes.values()),
+          square(lanes.values()),
+          weight(lanes.values()),
+          rate(lanes.values()),
+          momentum(lanes.values()) {}
 
     void start(Lanes& lanes, int lane) override {
       const auto l = static_cast<std::size_t>(lane);
@@ -87,17 +100,14 @@ class Ead : public SearchAttack {
       absolute[l] = square[l] = 0.0f;
       progress[l].start();
       iteration[l] = 0;
-      succeeded[l] = false;
+      succeeded[l] = 0;
     }
 
     void step(Lanes& lanes) override {
       const Answer& answer = options.accelerated ? lanes.classify(x.data(), margin)
                                                  : lanes.differentiate(x.data(), margin, gradient.data());
-      PerLane<bool> ended{};
       for (int lane = 0; lane < lanes.width(); ++lane) {
-        if (lanes.active(lane)) {
-          ended[static_cast<std::size_t>(lane)] = look(lanes, answer, lane);
-        }
+        ended[static_cast<std::size_t>(lane)] = lanes.active(lane) && look(lanes, answer, lane) ? 1 : 0;
       }
       closest.keep(lanes, x.data());
       if (options.accelerated && lanes.any_active()) {
@@ -105,7 +115,7 @@ class Ead : public SearchAttack {
       }
       move(lanes);
       for (int lane = 0; lane < lanes.width(); ++lane) {
-        if (ended[static_cast<std::size_t>(lane)] && lanes.active(lane)) {
+        if (ended[static_cast<std::size_t>(lane)] != 0 && lanes.active(lane)) {
           descend(lanes, lane);
         }
       }
@@ -122,14 +132,14 @@ class Ead : public SearchAttack {
         lanes.finish(lane);  // the clean image is the closest
         return true;
       }
-      succeeded[l] = succeeded[l] || success;
+      succeeded[l] = succeeded[l] != 0 || success ? 1 : 0;
       const double short_of = options.confidence - static_cast<double>(answer.loss[l]);
       const double objective = elastic + constant[l].value() * short_of;
       const bool stuck = options.abort_early && progress[l].stuck(iteration[l], options.iterations, objective);
       if (iteration[l] + 1 < options.iterations && !stuck) {
         return false;
       }
-      constant[l].next(succeeded[l]);
+      constant[l].next(succeeded[l] != 0);
       if (++search_step[l] >= options.search_steps) {
         lanes.finish(lane);
       }
@@ -137,7 +147,6 @@ class Ead : public SearchAttack {
     }
 
     void move(const Lanes& lanes) {
-      alignas(64) PerLane<float> weight{}, rate{}, momentum{};
       for (std::size_t l = 0; l < weight.size(); ++l) {
         const auto k = static_cast<double>(iteration[l]++);
         weight[l] = static_cast<float>(constant[l].value());
@@ -145,24 +154,20 @@ class Ead : public SearchAttack {
                                      std::sqrt(std::max(0.0, 1.0 - k / static_cast<double>(options.iterations))));
         momentum[l] = options.accelerated ? static_cast<float>(k / (k + 3.0)) : 0.0f;
       }
-      kernels::run_light([&](auto isa) {
-        elastic_net<float>(isa, x.data(), y.data(), gradient.data(), lanes.clean(), lanes.size(), lanes.width(),
-                           weight.data(), rate.data(), momentum.data(), static_cast<float>(options.beta),
-                           static_cast<float>(lanes.threat().low), static_cast<float>(lanes.threat().high),
-                           absolute.data(), square.data());
-      });
+      lanes.math().elastic_step(x.data(), y.data(), gradient.data(), lanes.clean(), lanes.threat(), weight, rate,
+                                momentum, static_cast<float>(options.beta), absolute, square);
     }
 
     const EadOptions options;
     const Loss margin;
-    AlignedVector<float> x, y, gradient;
+    Field x, y, gradient;
     detail::Closest closest;
-    PerLane<detail::ConstantSearch> constant{};
-    PerLane<detail::Progress> progress{};
-    PerLane<std::int64_t> iteration{}, search_step{};
-    PerLane<bool> succeeded{};
-    alignas(64) PerLane<float> absolute{};
-    alignas(64) PerLane<float> square{};
+    AlignedVector<detail::ConstantSearch> constant;
+    AlignedVector<detail::Progress> progress;
+    AlignedVector<std::int64_t> iteration, search_step;
+    AlignedVector<std::uint8_t> succeeded, ended;
+    AlignedVector<float> absolute, square;
+    AlignedVector<float> weight, rate, momentum;  ///< of a step
   };
 
   EadOptions options_;

@@ -71,6 +71,9 @@ class Fab : public SearchAttack {
   std::string name() const override { return options_.name; }
   bool targeted() const override { return options_.targeted; }
   bool minimum_norm() const override { return true; }
+  std::int64_t arrays(std::int32_t classes) const override {
+    return 5 + (options_.targets > 0 || options_.targeted ? 0 : classes + 3);
+  }
   std::int64_t attempts() const override { return std::max<std::int64_t>(1, options_.targets); }
   std::unique_ptr<Search> search(Lanes& lanes) const override { return std::make_unique<State>(lanes, options_); }
 
@@ -81,12 +84,26 @@ class Fab : public SearchAttack {
    public:
     State(const Lanes& lanes, const FabOptions& options)
         : options_(options),
-          x_(lanes.array()),
-          move_(lanes.array()),
-          clean_move_(lanes.array()),
-          found_(lanes.array()) {
+          x_(lanes.field()),
+          move_(lanes.field()),
+          clean_move_(lanes.field()),
+          found_(lanes.field()),
+          image_(lanes.values<Image>()),
+          target_(lanes.values<std::int32_t>()),
+          safe_target_(lanes.values<std::int32_t>()),
+          gain_(lanes.values()),
+          clean_gain_(lanes.values()),
+          distance_(lanes.values()),
+          length_(lanes.values()),
+          clean_length_(lanes.values()),
+          own_(lanes.values()),
+          own_move_(lanes.values()),
+          share_(lanes.values()),
+          clean_share_(lanes.values()),
+          plus_(lanes.values(1.0f)),
+          minus_(lanes.values(-1.0f)) {
       if (options_.targets > 0 || options_.targeted) {
-        normal_ = lanes.array();
+        normal_ = lanes.field();
       } else {
         nearest_ = std::make_unique<detail::NearestClass>(lanes);
       }
@@ -118,12 +135,11 @@ class Fab : public SearchAttack {
       if (!lanes.any_active()) {
         return;
       }
-      PerLane<float> gain{};
-      look(lanes, linearise(lanes, gain), true);
+      look(lanes, linearise(lanes), true);
       if (!lanes.any_active()) {
         return;
       }
-      advance(lanes, gain);
+      advance(lanes);
       look(lanes, lanes.classify(x_.data()), false);
       retreat(lanes);
     }
@@ -175,19 +191,21 @@ class Fab : public SearchAttack {
         }
       }
       length = lanes.threat().norm == Norm::l2 ? std::sqrt(length) : length;
+      const auto image_here = lanes.image(lane);
+      std::vector<float> start(n);
       for (std::size_t e = 0; e < n; ++e) {
-        float& v = x_[e * static_cast<std::size_t>(lanes.width()) + static_cast<std::size_t>(lane)];
-        v = std::clamp(v + static_cast<float>(radius / length * direction[e]), static_cast<float>(lanes.threat().low),
-                       static_cast<float>(lanes.threat().high));
+        start[e] = std::clamp(image_here[e] + static_cast<float>(radius / length * direction[e]),
+                              static_cast<float>(lanes.threat().low), static_cast<float>(lanes.threat().high));
       }
+      lanes.math().put_lane(start.data(), lane, x_.data());
     }
 
     /// The plane at x: its normal, and by how much w.x has to grow to get there.
-    const Answer& linearise(Lanes& lanes, PerLane<float>& gain) {
+    const Answer& linearise(Lanes& lanes) {
       if (nearest_) {
         const Answer& answer = nearest_->find(lanes, x_.data());
-        for (std::size_t l = 0; l < gain.size(); ++l) {
-          gain[l] = -nearest_->difference()[l];
+        for (std::size_t l = 0; l < gain_.size(); ++l) {
+          gain_[l] = -nearest_->difference()[l];
         }
         return answer;
       }
@@ -198,8 +216,8 @@ class Fab : public SearchAttack {
                                      : sub(pick(z, safe_target_.data()), pick(z, labels));
           },
           normal_.data());
-      for (std::size_t l = 0; l < gain.size(); ++l) {
-        gain[l] = std::isfinite(answer.loss[l]) ? -answer.loss[l] : 0.0f;
+      for (std::size_t l = 0; l < gain_.size(); ++l) {
+        gain_[l] = std::isfinite(answer.loss[l]) ? -answer.loss[l] : 0.0f;
       }
       return answer;
     }
@@ -219,7 +237,7 @@ class Fab : public SearchAttack {
 
     /// Takes in how x was classified. `first`: the look at the beginning of a step.
     void look(Lanes& lanes, const Answer& answer, bool first) {
-      const auto distance = detail::distances_from_clean(lanes, x_.data());
+      lanes.math().distances(x_.data(), lanes.clean(), lanes.threat().norm, distance_);
       for (int lane = 0; lane < lanes.width(); ++lane) {
         const auto l = static_cast<std::size_t>(lane);
         Image& image = image_[l];
@@ -228,11 +246,11 @@ class Fab : public SearchAttack {
         }
         const float margin_here = margin(lanes, answer, lane);
         image.fooled = lanes.fooled(answer, lane);
-        if (image.fooled && distance[l] < image.closest) {
-          image.closest = distance[l];
+        if (image.fooled && distance_[l] < image.closest) {
+          image.closest = distance_[l];
           image.margin = margin_here;
           lanes.keep(lane, x_.data());
-          if (distance[l] == 0.0f || (options_.stop_within_epsilon && distance[l] <= lanes.threat().epsilon)) {
+          if (distance_[l] == 0.0f || (options_.stop_within_epsilon && distance_[l] <= lanes.threat().epsilon)) {
             lanes.finish(lane);
             continue;
           }
@@ -287,62 +305,47 @@ class Fab : public SearchAttack {
     }
 
     /// Moves x: a step, or to the next probe of the final search.
-    void advance(Lanes& lanes, const PerLane<float>& gain) {
-      const std::int64_t n = lanes.size();
-      const int width = lanes.width();
-      hyperplane_move(lanes.threat(), move_.data(), x_.data(), normal(), n, width, gain);
+    void advance(Lanes& lanes) {
+      LaneMath& math = lanes.math();
+      const Threat& threat = lanes.threat();
+      math.move_to_hyperplane(move_.data(), x_.data(), normal(), threat, gain_);
       // From the clean image the same plane is w.(x - x0) further away.
-      alignas(64) PerLane<float> between{};
-      alignas(64) const PerLane<float> plus = detail::same_for_all(1.0f);
-      alignas(64) const PerLane<float> minus = detail::same_for_all(-1.0f);
-      kernels::run_light([&](auto isa) {
-        lane_combine<float>(isa, clean_move_.data(), n, width, x_.data(), plus.data(), lanes.clean(), minus.data(),
-                            static_cast<const float*>(nullptr), static_cast<const float*>(nullptr));
-        lane_dot<float>(isa, normal(), clean_move_.data(), n, width, between.data());
-      });
-      PerLane<float> clean_gain = gain;
-      for (std::size_t l = 0; l < gain.size(); ++l) {
-        clean_gain[l] += between[l];
+      math.combine(clean_move_.data(), x_.data(), plus_, lanes.clean(), minus_);
+      math.dot(normal(), clean_move_.data(), clean_gain_);
+      for (std::size_t l = 0; l < gain_.size(); ++l) {
+        clean_gain_[l] += gain_[l];
       }
-      hyperplane_move(lanes.threat(), clean_move_.data(), lanes.clean(), normal(), n, width, clean_gain);
-      const auto length = detail::lane_norms(lanes, move_.data(), n, lanes.threat().norm);
-      const auto clean_length = detail::lane_norms(lanes, clean_move_.data(), n, lanes.threat().norm);
-      PerLane<float> own{};
-      PerLane<float> own_move{};
-      PerLane<float> clean{};
-      PerLane<float> clean_move{};
+      math.move_to_hyperplane(clean_move_.data(), lanes.clean(), normal(), threat, clean_gain_);
+      math.norm(move_.data(), threat.norm, length_);
+      math.norm(clean_move_.data(), threat.norm, clean_length_);
       const auto eta = static_cast<float>(options_.eta);
-      for (std::size_t l = 0; l < gain.size(); ++l) {
-        const float both = length[l] + clean_length[l];
-        const float alpha = both > 0.0f ? std::min(length[l] / both, static_cast<float>(options_.alpha_max)) : 0.0f;
-        own[l] = 1.0f - alpha;
-        own_move[l] = own[l] * eta;
-        clean[l] = alpha;
-        clean_move[l] = alpha * eta;
+      for (std::size_t l = 0; l < gain_.size(); ++l) {
+        const float both = length_[l] + clean_length_[l];
+        const float alpha = both > 0.0f ? std::min(length_[l] / both, static_cast<float>(options_.alpha_max)) : 0.0f;
+        own_[l] = 1.0f - alpha;
+        own_move_[l] = own_[l] * eta;
+        share_[l] = alpha;
+        clean_share_[l] = alpha * eta;
       }
-      place_probes(lanes, own, clean, &own_move, &clean_move);
-      detail::blend(
-          lanes, x_.data(),
-          {{x_.data(), own}, {move_.data(), own_move}, {lanes.clean(), clean}, {clean_move_.data(), clean_move}});
+      place_probes(lanes);
+      math.blend(
+          x_.data(), threat,
+          {{x_.data(), own_}, {move_.data(), own_move_}, {lanes.clean(), share_}, {clean_move_.data(), clean_share_}});
     }
 
     /// Goes back towards the clean image from points that are adversarial, and to the next probe of the final search.
     void retreat(Lanes& lanes) {
-      PerLane<float> own = detail::same_for_all(1.0f);
-      PerLane<float> clean{};
-      for (std::size_t l = 0; l < own.size(); ++l) {
-        if (image_[l].fooled && image_[l].probes < 0) {
-          own[l] = static_cast<float>(options_.beta);
-          clean[l] = 1.0f - own[l];
-        }
+      for (std::size_t l = 0; l < own_.size(); ++l) {
+        const bool back = image_[l].fooled && image_[l].probes < 0;
+        own_[l] = back ? static_cast<float>(options_.beta) : 1.0f;
+        share_[l] = back ? 1.0f - own_[l] : 0.0f;
       }
-      place_probes(lanes, own, clean, nullptr, nullptr);
-      detail::blend(lanes, x_.data(), {{x_.data(), own}, {lanes.clean(), clean}});
+      place_probes(lanes);
+      lanes.math().blend(x_.data(), lanes.threat(), {{x_.data(), own_}, {lanes.clean(), share_}});
     }
 
     /// Puts the images of the final search at their next probe, and has the blend that follows leave them there.
-    void place_probes(Lanes& lanes, PerLane<float>& own, PerLane<float>& clean, PerLane<float>* own_move,
-                      PerLane<float>* clean_move) {
+    void place_probes(Lanes& lanes) {
       for (int lane = 0; lane < lanes.width(); ++lane) {
         const auto l = static_cast<std::size_t>(lane);
         const Image& image = image_[l];
@@ -350,20 +353,20 @@ class Fab : public SearchAttack {
           continue;
         }
         lanes.copy_lane(found_.data(), lane, x_.data());
-        own[l] = image.at;
-        clean[l] = 1.0f - image.at;
-        if (own_move != nullptr) {
-          (*own_move)[l] = 0.0f;
-          (*clean_move)[l] = 0.0f;
-        }
+        own_[l] = image.at;
+        share_[l] = 1.0f - image.at;
+        own_move_[l] = clean_share_[l] = 0.0f;
       }
     }
 
     const FabOptions& options_;
     std::unique_ptr<detail::NearestClass> nearest_;
-    AlignedVector<float> x_, move_, clean_move_, normal_, found_;
-    PerLane<Image> image_{};
-    PerLane<std::int32_t> target_{}, safe_target_{};
+    Field x_, move_, clean_move_, normal_, found_;
+    AlignedVector<Image> image_;
+    AlignedVector<std::int32_t> target_, safe_target_;
+    AlignedVector<float> gain_, clean_gain_, distance_, length_, clean_length_;  ///< of a step
+    AlignedVector<float> own_, own_move_, share_, clean_share_;                  ///< factors of a blend
+    AlignedVector<float> plus_, minus_;
   };
 
   FabOptions options_;

@@ -57,13 +57,25 @@ class Fmn : public SearchAttack {
   bool targeted() const override { return options_.targeted; }
   bool random() const override { return false; }
   bool minimum_norm() const override { return true; }
+  std::int64_t arrays(std::int32_t) const override { return 2; }
 
   std::unique_ptr<Search> search(Lanes& lanes) const override { return std::make_unique<State>(options_, lanes); }
 
  private:
   struct State : Search {
     State(const FmnOptions& o, const Lanes& lanes)
-        : options(o), margin(detail::margin_of_success(o.targeted)), x(lanes.array()), gradient(lanes.array()) {}
+        : options(o),
+          margin(detail::margin_of_success(o.targeted)),
+          x(lanes.field()),
+          gradient(lanes.field()),
+          closest(lanes),
+          epsilon(lanes.values()),
+          farthest(lanes.values()),
+          overshoot(lanes.values()),
+          distance(lanes.values()),
+          dual(lanes.values()),
+          one(lanes.values(1.0f)),
+          alpha(lanes.values()) {}
 
     void start(Lanes& lanes, int lane) override {
       const auto l = static_cast<std::size_t>(lane);
@@ -76,15 +88,11 @@ class Fmn : public SearchAttack {
     void step(Lanes& lanes) override {
       const Threat& threat = lanes.threat();
       const Answer& answer = lanes.differentiate(x.data(), margin, gradient.data());
-      alignas(64) PerLane<float> distance{}, dual{};
-      distances(threat, x.data(), lanes.clean(), lanes.size(), lanes.width(), distance.data());
-      const int q = threat.norm == Norm::linf ? 1 : threat.norm == Norm::l1 ? 0 : 2;
-      kernels::run_light(
-          [&](auto isa) { lane_norm<float>(isa, gradient.data(), lanes.size(), lanes.width(), q, dual.data()); });
-      alignas(64) PerLane<float> one{}, alpha{};
-      one.fill(1.0f);
+      lanes.math().distances(x.data(), lanes.clean(), threat.norm, distance);
+      lanes.math().norm(gradient.data(), dual_norm(threat.norm), dual);
       for (int lane = 0; lane < lanes.width(); ++lane) {
         const auto l = static_cast<std::size_t>(lane);
+        alpha[l] = 0.0f;
         if (!lanes.active(lane)) {
           continue;
         }
@@ -111,33 +119,18 @@ class Fmn : public SearchAttack {
         epsilon[l] = next < farthest[l] ? next : farthest[l];  // also where it is not a number
       }
       closest.keep(lanes, x.data());
-      move(lanes, one, alpha);
-    }
-
-    void move(Lanes& lanes, const PerLane<float>& one, const PerLane<float>& alpha) {
-      const auto low = static_cast<float>(lanes.threat().low);
-      const auto high = static_cast<float>(lanes.threat().high);
-      const std::int64_t n = lanes.size();
-      const int width = lanes.width();
-      kernels::run_light([&](auto isa) {
-        lane_direction<float>(isa, gradient.data(), gradient.data(), n, width, 2);
-        lane_combine<float>(isa, x.data(), n, width, x.data(), one.data(), gradient.data(), alpha.data(), nullptr,
-                            nullptr);
-        if (lanes.threat().norm == Norm::l1) {
-          lane_project_l1<float>(isa, x.data(), lanes.clean(), n, width, epsilon.data(), low, high);
-        } else {
-          lane_project<float>(isa, x.data(), lanes.clean(), n, width, lanes.threat().norm == Norm::linf ? 0 : 2,
-                              epsilon.data(), low, high);
-        }
-      });
+      LaneMath& math = lanes.math();
+      math.direction(gradient.data(), gradient.data(), Norm::l2);
+      math.combine(x.data(), x.data(), one, gradient.data(), alpha);
+      math.project(x.data(), lanes.clean(), threat, epsilon);
     }
 
     const FmnOptions options;
     const Loss margin;
-    AlignedVector<float> x, gradient;
+    Field x, gradient;
     detail::Closest closest;
-    alignas(64) PerLane<float> epsilon{};
-    PerLane<float> farthest{}, overshoot{};
+    AlignedVector<float> epsilon, farthest, overshoot;
+    AlignedVector<float> distance, dual, one, alpha;  ///< of a step
   };
 
   FmnOptions options_;

@@ -4,12 +4,10 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstdint>
-#include <initializer_list>
 #include <limits>
-#include <utility>
+#include <vector>
 
 #include "pavise/attack/search.hpp"
 #include "pavise/attack/threat.hpp"
@@ -34,107 +32,75 @@ inline void hyperplane_move(const Threat& threat, float* move, const float* x, c
 
 namespace detail {
 
-/// One term of a sum: an array [size][width] and its factor in each lane.
-using Term = std::pair<const float*, PerLane<float>>;
-
-inline PerLane<float> same_for_all(float value) {
-  PerLane<float> out;
-  out.fill(value);
-  return out;
-}
-
-/// out = the sum of the terms, clipped to the pixel box.
-inline void blend(const Lanes& lanes, float* out, std::initializer_list<Term> terms) {
-  std::array<const float*, 4> arrays{};
-  alignas(64) std::array<float, 64> factors{};
-  std::size_t count = 0;
-  for (const auto& [array, factor] : terms) {
-    arrays[count] = array;
-    std::copy(factor.begin(), factor.end(), factors.begin() + static_cast<std::ptrdiff_t>(count * 16));
-    ++count;
-  }
-  kernels::run_light([&](auto isa) {
-    lane_blend<float>(isa, out, lanes.size(), lanes.width(), arrays.data(), factors.data(), static_cast<int>(count),
-                      static_cast<float>(lanes.threat().low), static_cast<float>(lanes.threat().high));
-  });
-}
-
-inline PerLane<float> lane_norms(const Lanes& lanes, const float* a, std::int64_t n, Norm norm) {
-  alignas(64) PerLane<float> out{};
-  kernels::run_light([&](auto isa) { lane_norm<float>(isa, a, n, lanes.width(), static_cast<int>(norm), out.data()); });
-  return out;
-}
-
-inline PerLane<float> distances_from_clean(const Lanes& lanes, const float* x) {
-  alignas(64) PerLane<float> out{};
-  distances(lanes.threat(), x, lanes.clean(), lanes.size(), lanes.width(), out.data());
-  return out;
-}
-
 /// The classes that a model prefers to a label as half-spaces, and the nearest of them.
 class NearestClass {
  public:
   explicit NearestClass(const Lanes& lanes)
-      : rows_(static_cast<std::size_t>(lanes.size() * lanes.width() * lanes.classes()) + 16),
-        own_(lanes.array()),
-        plane_(lanes.array()),
-        normal_(lanes.array()) {}
+      : own_(lanes.field()),
+        plane_(lanes.field()),
+        normal_(lanes.field()),
+        largest_(lanes.values()),
+        minus_(lanes.values()),
+        chosen_(lanes.values()),
+        best_(lanes.values()),
+        norms_(lanes.values()),
+        difference_(lanes.values()),
+        unit_(lanes.values()),
+        dual_(lanes.values()) {
+    for (std::int32_t k = 0; k < lanes.classes(); ++k) {
+      fields_.push_back(lanes.field());
+      rows_.push_back(fields_.back().data());
+    }
+  }
 
   /// Linearises every logit at x: of the classes k other than the label the one with the least
   ///   |z_k - z_y| / ||grad (z_k - z_y)||   (dual norm; the lowest of equals)
   /// becomes the lane's plane. Lanes without any gradient get a normal of 0. Counts a forward pass and as many backward
   /// ones as classes.
   const Answer& find(Lanes& lanes, float* x) {
-    const Answer& answer = lanes.jacobian(x, rows_.data());
+    const Answer& answer = lanes.jacobian(x, rows_);
+    LaneMath& math = lanes.math();
     const int width = lanes.width();
-    const std::int64_t size = lanes.size();
-    const std::int64_t classes = lanes.classes();
-    for (std::int64_t i = 0; i < classes * size * width; ++i) {
-      float& g = rows_[static_cast<std::size_t>(i)];
-      g = g - g == 0.0f ? g : 0.0f;
-    }
+    const Norm dual = dual_norm(lanes.threat().norm);
+    const auto classes = static_cast<std::size_t>(lanes.classes());
     // Relative to the largest derivative of all: the squares of very small ones would underflow.
-    const auto largest = lane_norms(lanes, rows_.data(), classes * size, Norm::linf);
-    alignas(64) PerLane<float> scale{};
-    alignas(64) PerLane<float> minus{};
-    alignas(64) PerLane<float> chosen{};
-    PerLane<float> best;
-    best.fill(std::numeric_limits<float>::infinity());
+    std::fill(largest_.begin(), largest_.end(), 0.0f);
+    for (const float* row : rows_) {
+      math.norm(row, Norm::linf, norms_);
+      for (std::size_t l = 0; l < norms_.size(); ++l) {
+        largest_[l] = std::max(largest_[l], norms_[l]);
+      }
+    }
     for (int lane = 0; lane < width; ++lane) {
       const auto l = static_cast<std::size_t>(lane);
-      scale[l] = largest[l] > 4 * std::numeric_limits<float>::min() ? 1.0f / largest[l] : 0.0f;
-      minus[l] = -scale[l];
-      lanes.copy_lane(row(lanes, lanes.labels()[lane]), lane, own_.data());
+      unit_[l] = largest_[l] > 4 * std::numeric_limits<float>::min() ? 1.0f / largest_[l] : 0.0f;
+      minus_[l] = -unit_[l];
+      best_[l] = std::numeric_limits<float>::infinity();
+      difference_[l] = dual_[l] = 0.0f;
+      lanes.copy_lane(rows_[static_cast<std::size_t>(lanes.labels()[lane])], lane, own_.data());
+      lanes.copy_lane(nullptr, lane, normal_.data());
     }
-    unit_ = scale;
-    std::fill(normal_.begin(), normal_.end(), 0.0f);
-    difference_.fill(0.0f);
-    dual_.fill(0.0f);
-    for (std::int32_t k = 0; k < classes; ++k) {
-      kernels::run_light([&](auto isa) {
-        lane_combine<float>(isa, plane_.data(), size, width, row(lanes, k), scale.data(), own_.data(), minus.data(),
-                            static_cast<const float*>(nullptr), static_cast<const float*>(nullptr));
-      });
-      const auto norms = lane_norms(lanes, plane_.data(), size, dual_norm(lanes.threat().norm));
-      chosen.fill(0.0f);
+    for (std::size_t k = 0; k < classes; ++k) {
+      math.combine(plane_.data(), rows_[k], unit_, own_.data(), minus_);
+      math.norm(plane_.data(), dual, norms_);
       bool any = false;
       for (int lane = 0; lane < width; ++lane) {
         const auto l = static_cast<std::size_t>(lane);
-        const std::int32_t label = lanes.labels()[lane];
-        const auto logit = [&](std::int32_t c) { return answer.logits[static_cast<std::size_t>(c * width + lane)]; };
-        const float difference = (logit(k) - logit(label)) * scale[l];
-        const float ratio = std::abs(difference) / norms[l];  // NaN and infinity are never chosen
-        if (k != label && norms[l] > 0.0f && ratio < best[l]) {
-          best[l] = ratio;
+        const auto label = static_cast<std::size_t>(lanes.labels()[lane]);
+        const auto logit = [&](std::size_t c) { return answer.logits[c * static_cast<std::size_t>(width) + l]; };
+        const float difference = (logit(k) - logit(label)) * unit_[l];
+        const float ratio = std::abs(difference) / norms_[l];  // NaN and infinity are never chosen
+        chosen_[l] = 0.0f;
+        if (k != label && norms_[l] > 0.0f && ratio < best_[l]) {
+          best_[l] = ratio;
           difference_[l] = difference;
-          dual_[l] = norms[l];
-          chosen[l] = 1.0f;
+          dual_[l] = norms_[l];
+          chosen_[l] = 1.0f;
           any = true;
         }
       }
       if (any) {
-        kernels::run_light(
-            [&](auto isa) { lane_select<float>(isa, normal_.data(), plane_.data(), size, width, chosen.data()); });
+        math.select(normal_.data(), plane_.data(), chosen_);
       }
     }
     return answer;
@@ -142,17 +108,18 @@ class NearestClass {
 
   /// The gradient of z_k - z_y, [size][width], and z_k - z_y, both in a unit of the lane's own; 0 where none was found.
   const float* normal() const { return normal_.data(); }
-  const PerLane<float>& difference() const { return difference_; }
+  const AlignedVector<float>& difference() const { return difference_; }
   /// A difference of 1 between logits, in that unit.
-  const PerLane<float>& unit() const { return unit_; }
+  const AlignedVector<float>& unit() const { return unit_; }
   /// The dual norm of `normal`.
-  const PerLane<float>& dual() const { return dual_; }
+  const AlignedVector<float>& dual() const { return dual_; }
 
  private:
-  const float* row(const Lanes& lanes, std::int32_t k) const { return rows_.data() + k * lanes.size() * lanes.width(); }
-
-  AlignedVector<float> rows_, own_, plane_, normal_;
-  PerLane<float> difference_{}, unit_{}, dual_{};
+  std::vector<Field> fields_;
+  std::vector<float*> rows_;  ///< their arrays: a logit's gradient each
+  Field own_, plane_, normal_;
+  AlignedVector<float> largest_, minus_, chosen_, best_, norms_;
+  AlignedVector<float> difference_, unit_, dual_;
 };
 
 }  // namespace detail

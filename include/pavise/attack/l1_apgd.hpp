@@ -19,11 +19,18 @@ class L1ApgdSearch : public Search {
  public:
   L1ApgdSearch(const Lanes& lanes, const ApgdOptions& options)
       : options_(options),
-        goal_(options_),
-        x_(lanes.array()),
-        gradient_(lanes.array()),
-        best_(lanes.array()),
-        best_gradient_(lanes.array()) {
+        goal_(options_, lanes),
+        x_(lanes.field()),
+        gradient_(lanes.field()),
+        best_(lanes.field()),
+        best_gradient_(lanes.field()),
+        state_(lanes.values<State>()),
+        improved_(lanes.values()),
+        restarts_(lanes.values()),
+        moved_(lanes.values()),
+        count_(lanes.values()),
+        eta_(lanes.values()),
+        radius_(lanes.values()) {
     const double epsilon = lanes.threat().epsilon;
     const std::int64_t third = (3 * options_.steps + 9) / 10;
     if (options_.larger_radii && options_.steps > 2 * third) {
@@ -41,50 +48,43 @@ class L1ApgdSearch : public Search {
 
   void step(Lanes& lanes) override {
     const Answer& answer = lanes.differentiate(x_.data(), goal_.loss(), gradient_.data());
-    const std::int64_t n = lanes.size();
+    LaneMath& math = lanes.math();
     const int width = lanes.width();
-    alignas(64) PerLane<float> improved{}, restarts{}, moved{};
     for (int lane = 0; lane < width; ++lane) {
       const auto l = static_cast<std::size_t>(lane);
       State& s = state_[l];
+      improved_[l] = restarts_[l] = 0.0f;
       if (!lanes.active(lane) || (s.phase + 1 == phases_.size() && goal_.reached(lanes, answer, lane, x_.data()))) {
         continue;
       }
       const float value = goal_.value(answer, lane);
       if (s.iteration == 0 || value > s.best) {
         s.best = value;
-        improved[l] = 1.0f;
+        improved_[l] = 1.0f;
       }
     }
     if (!lanes.any_active()) {
       return;
     }
-    kernels::run_light([&](auto isa) {
-      lane_select<float>(isa, best_.data(), x_.data(), n, width, improved.data());
-      lane_select<float>(isa, best_gradient_.data(), gradient_.data(), n, width, improved.data());
-      lane_moved<float>(isa, best_.data(), lanes.clean(), n, width, moved.data());
-    });
+    math.select(best_.data(), x_.data(), improved_);
+    math.select(best_gradient_.data(), gradient_.data(), improved_);
+    math.moved(best_.data(), lanes.clean(), moved_);
     bool restarting = false;
     for (int lane = 0; lane < width; ++lane) {
       const auto l = static_cast<std::size_t>(lane);
       if (lanes.active(lane)) {
-        restarts[l] = advance(lanes, lane, moved[l]) ? 1.0f : 0.0f;
-        restarting = restarting || restarts[l] > 0.0f;
+        restarts_[l] = advance(lanes, lane, moved_[l]) ? 1.0f : 0.0f;
+        restarting = restarting || restarts_[l] > 0.0f;
       }
     }
     if (!lanes.any_active()) {
       return;
     }
-    const auto low = static_cast<float>(lanes.threat().low);
-    const auto high = static_cast<float>(lanes.threat().high);
-    kernels::run_light([&](auto isa) {
-      if (restarting) {
-        lane_select<float>(isa, x_.data(), best_.data(), n, width, restarts.data());
-        lane_select<float>(isa, gradient_.data(), best_gradient_.data(), n, width, restarts.data());
-      }
-      apgd_l1_step<float>(isa, x_.data(), gradient_.data(), lanes.clean(), n, width, count_.data(), eta_.data(),
-                          radius_.data(), low, high);
-    });
+    if (restarting) {
+      math.select(x_.data(), best_.data(), restarts_);
+      math.select(gradient_.data(), best_gradient_.data(), restarts_);
+    }
+    math.l1_apgd_step(x_.data(), gradient_.data(), lanes.clean(), lanes.threat(), count_, eta_, radius_);
   }
 
  private:
@@ -148,9 +148,10 @@ class L1ApgdSearch : public Search {
   ApgdOptions options_;
   ApgdGoal goal_;
   std::vector<Phase> phases_;
-  AlignedVector<float> x_, gradient_, best_, best_gradient_;
-  PerLane<State> state_{};
-  alignas(64) PerLane<float> count_{}, eta_{}, radius_{};
+  Field x_, gradient_, best_, best_gradient_;
+  AlignedVector<State> state_;
+  AlignedVector<float> improved_, restarts_, moved_;  ///< of a step
+  AlignedVector<float> count_, eta_, radius_;
 };
 
 }  // namespace pavise::attack::detail

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <limits>
 #include <numbers>
+#include <vector>
 
 #include "pavise/attack/query.hpp"
 #include "pavise/attack/search.hpp"
@@ -45,6 +46,9 @@ inline bool confident(const Lanes& lanes, const Answer& answer, int lane, bool t
 /// none. One with the confidence asked for comes before one without.
 class Closest {
  public:
+  explicit Closest(const Lanes& lanes)
+      : rank_(lanes.values<int>()), distance_(lanes.values()), chosen_(lanes.values()) {}
+
   void start(int lane) {
     rank_[at(lane)] = 0;
     distance_[at(lane)] = std::numeric_limits<float>::infinity();
@@ -62,9 +66,8 @@ class Closest {
   /// Copies what has been offered since the last call from x.
   void keep(Lanes& lanes, const float* x) {
     if (std::any_of(chosen_.begin(), chosen_.end(), [](float c) { return c > 0.0f; })) {
-      kernels::run_light(
-          [&](auto isa) { lane_select<float>(isa, lanes.answer(), x, lanes.size(), lanes.width(), chosen_.data()); });
-      chosen_.fill(0.0f);
+      lanes.math().select(lanes.answer(), x, chosen_);
+      std::fill(chosen_.begin(), chosen_.end(), 0.0f);
     }
   }
   bool found(int lane) const { return rank_[at(lane)] > 0; }
@@ -72,16 +75,16 @@ class Closest {
 
  private:
   static std::size_t at(int lane) { return static_cast<std::size_t>(lane); }
-  PerLane<int> rank_{};
-  PerLane<float> distance_{}, chosen_{};
+  AlignedVector<int> rank_;
+  AlignedVector<float> distance_, chosen_;
 };
 
 /// The distance of the lane's clean image from the farthest corner of the box: no image is farther away.
 inline float farthest_corner(const Lanes& lanes, int lane) {
   const Threat& threat = lanes.threat();
   double sum = 0.0;
-  for (std::int64_t i = lane; i < lanes.size() * lanes.width(); i += lanes.width()) {
-    const auto v = static_cast<double>(lanes.clean()[i]);
+  for (const float pixel : lanes.image(lane)) {
+    const auto v = static_cast<double>(pixel);
     const double d = std::max(v - threat.low, threat.high - v);
     sum = threat.norm == Norm::linf ? std::max(sum, d) : sum + (threat.norm == Norm::l1 ? d : d * d);
   }
@@ -137,59 +140,69 @@ class Progress {
 class TanhSpace {
  public:
   explicit TanhSpace(const Lanes& lanes)
-      : w_(lanes.array()), first_(lanes.array()), second_(lanes.array()), x_(lanes.array()), gradient_(lanes.array()) {}
+      : begin_(lanes.field()),
+        w_(lanes.field()),
+        first_(lanes.field()),
+        second_(lanes.field()),
+        x_(lanes.field()),
+        gradient_(lanes.field()),
+        updates_(lanes.values<std::int64_t>()),
+        distance_(lanes.values()),
+        penalty_(lanes.values()),
+        rate_(lanes.values()),
+        root_(lanes.values()) {}
 
   float* x() { return x_.data(); }
   float* gradient() { return gradient_.data(); }
   float distance(int lane) const { return distance_[at(lane)]; }
   float penalty(int lane) const { return penalty_[at(lane)]; }
 
-  /// The clean image, and Adam anew. Pixels at a wall of the box start just before it, where the slope is not 0.
-  void start(const Lanes& lanes, int lane) {
+  /// An image has moved into the lane. Pixels at a wall of the box start just before it, where the slope is not 0.
+  void load(const Lanes& lanes, int lane) {
     const double low = lanes.threat().low;
     const double span = lanes.threat().high - low;
-    for (std::int64_t e = 0; e < lanes.size(); ++e) {
-      const auto i = static_cast<std::size_t>(e * lanes.width() + lane);
-      x_[i] = lanes.clean()[i];
-      const double t = 2.0 * (static_cast<double>(x_[i]) - low) / span - 1.0;
-      w_[i] = static_cast<float>(std::atanh(0.999999 * std::clamp(t, -1.0, 1.0)));
-    }
+    const auto image = lanes.image(lane);
+    row_.resize(image.size());
+    std::transform(image.begin(), image.end(), row_.begin(), [&](float x) {
+      const double t = 2.0 * (static_cast<double>(x) - low) / span - 1.0;
+      return static_cast<float>(std::atanh(0.999999 * std::clamp(t, -1.0, 1.0)));
+    });
+    lanes.math().put_lane(row_.data(), lane, begin_.data());
+  }
+  /// The clean image, and Adam anew.
+  void start(const Lanes& lanes, int lane) {
+    lanes.copy_lane(lanes.clean(), lane, x_.data());
+    lanes.copy_lane(begin_.data(), lane, w_.data());
     distance_[at(lane)] = penalty_[at(lane)] = 0.0f;
     forget(lanes, lane);
   }
   /// Adam anew from where the lane is.
   void forget(const Lanes& lanes, int lane) {
-    for (std::int64_t e = 0; e < lanes.size(); ++e) {
-      const auto i = static_cast<std::size_t>(e * lanes.width() + lane);
-      first_[i] = second_[i] = 0.0f;
-    }
+    lanes.copy_lane(nullptr, lane, first_.data());
+    lanes.copy_lane(nullptr, lane, second_.data());
     updates_[at(lane)] = 0;
   }
   /// One step of every active lane along the gradient for penalty - constant * margin; tau is that of Linf.
-  void update(const Lanes& lanes, double learning_rate, const PerLane<float>& constant, const PerLane<float>& tau) {
-    alignas(64) PerLane<float> rate{}, root{};
+  void update(const Lanes& lanes, double learning_rate, const AlignedVector<float>& constant,
+              const AlignedVector<float>& tau) {
     for (int lane = 0; lane < lanes.width(); ++lane) {
+      rate_[at(lane)] = root_[at(lane)] = 0.0f;
       if (lanes.active(lane)) {
         const auto t = static_cast<double>(++updates_[at(lane)]);
-        rate[at(lane)] = static_cast<float>(learning_rate / (1.0 - std::pow(0.9, t)));
-        root[at(lane)] = static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(0.999, t)));
+        rate_[at(lane)] = static_cast<float>(learning_rate / (1.0 - std::pow(0.9, t)));
+        root_[at(lane)] = static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(0.999, t)));
       }
     }
-    const auto low = static_cast<float>(lanes.threat().low);
-    const auto high = static_cast<float>(lanes.threat().high);
-    kernels::run([&](auto isa) {
-      tanh_adam<float>(isa, lanes.threat().norm == Norm::l2, w_.data(), first_.data(), second_.data(), x_.data(),
-                       gradient_.data(), lanes.clean(), lanes.size(), lanes.width(), constant.data(), rate.data(),
-                       root.data(), tau.data(), low, high, distance_.data(), penalty_.data());
-    });
+    lanes.math().tanh_step({w_.data(), first_.data(), second_.data(), x_.data()}, gradient_.data(), lanes.clean(),
+                           lanes.threat(), constant, rate_, root_, tau, distance_, penalty_);
   }
 
  private:
   static std::size_t at(int lane) { return static_cast<std::size_t>(lane); }
-  AlignedVector<float> w_, first_, second_, x_, gradient_;
-  PerLane<std::int64_t> updates_{};
-  alignas(64) PerLane<float> distance_{};
-  alignas(64) PerLane<float> penalty_{};
+  Field begin_, w_, first_, second_, x_, gradient_;
+  AlignedVector<std::int64_t> updates_;
+  AlignedVector<float> distance_, penalty_, rate_, root_;
+  std::vector<float> row_;
 };
 
 }  // namespace pavise::attack::detail

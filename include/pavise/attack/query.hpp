@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <span>
 #include <vector>
 
 #include "pavise/attack/classifier.hpp"
@@ -44,11 +45,17 @@ struct QueryKey {
 /// equals) as prediction. Of a classifier with a rejection output that is asked with labels: logits and prediction in
 /// which a refused image counts as right (credit_rejection).
 struct Answer {
+  explicit Answer(int width = kernels::kLanes)
+      : loss(room(width)), prediction(room(width)), finite(room(width)), rejected(room(width)) {}
+
   AlignedVector<float> logits;  ///< [classes][width]
-  alignas(64) PerLane<float> loss{};
-  PerLane<std::int32_t> prediction{};
-  PerLane<bool> finite{};    ///< whether all logits are finite numbers
-  PerLane<bool> rejected{};  ///< by the rejection output, or by more than half of the draws of it
+  AlignedVector<float> loss;
+  AlignedVector<std::int32_t> prediction;
+  std::vector<std::uint8_t> finite;    ///< whether all logits are finite numbers
+  std::vector<std::uint8_t> rejected;  ///< by the rejection output, or by more than half of the draws of it
+
+ private:
+  static std::size_t room(int width) { return static_cast<std::size_t>(std::max(width, kernels::kLanes)); }
 };
 
 /// What an image is called in draw `draw` of a query: (image, restart, number, draw) together.
@@ -86,7 +93,7 @@ inline Var<float> read_rejection(const Classifier& model, Var<float> outputs, in
   for (int lane = 0; lane < lanes; ++lane) {
     const auto l = static_cast<std::size_t>(lane);
     refusals[l] = (draw == 0 ? 0 : refusals[l]) + (excess[lane] <= 0.0f ? 0 : 1);
-    answer.rejected[l] = 2 * refusals[l] > model.draws();
+    answer.rejected[l] = 2 * refusals[l] > model.draws() ? 1 : 0;
   }
   return labels != nullptr ? credit_rejection(outputs, labels, targeted) : slice(outputs, 0, 0, model.classes());
 }
@@ -144,7 +151,7 @@ inline void read_answer(Var<float> logits, int lanes, std::int64_t draw, std::in
       finite = finite && std::isfinite(z[k * lanes + lane]);
     }
     auto& all = answer.finite[static_cast<std::size_t>(lane)];
-    all = finite && (draw == 0 || all);
+    all = finite && (draw == 0 || all != 0) ? 1 : 0;
   }
 }
 
@@ -268,11 +275,11 @@ inline const float* query(const Classifier& model, float* x, std::int64_t images
   return g;
 }
 
-/// One query whose gradient of each logit comes back: rows[k] is [size][width], the derivative of logit k. Of several
+/// One query whose gradient of each logit comes back: rows[k], [size][width], gets the derivative of logit k. Of several
 /// draws it is that of their mean, one query for each class: of the logits, or of what Mean::softmax makes of them.
 /// `labels`, and whether they are `targeted`: to whom a refusal counts as right, of a classifier with a rejection output.
-inline void query_jacobian(const Classifier& model, float* x, int width, const std::int32_t* labels, float* rows,
-                           const QueryKey& key, Answer& answer, bool targeted = false) {
+inline void query_jacobian(const Classifier& model, float* x, int width, const std::int32_t* labels,
+                           std::span<float* const> rows, const QueryKey& key, Answer& answer, bool targeted = false) {
   auto& tape = thread_tape<float>();
   const std::int64_t size = model.input_shape().numel();
   if (model.draws() > 1) {
@@ -281,7 +288,7 @@ inline void query_jacobian(const Classifier& model, float* x, int width, const s
     for (std::int32_t k = 0; k < model.classes(); ++k) {
       own.fill(k);
       const float* g = query(model, x, width, width, labels, own_logit, true, key, answer, targeted);
-      std::copy(g, g + size * width, rows + k * size * width);
+      std::copy(g, g + size * width, rows[static_cast<std::size_t>(k)]);
     }
     return;
   }
@@ -297,7 +304,9 @@ inline void query_jacobian(const Classifier& model, float* x, int width, const s
   const Var<float> logits = detail::read_rejection(model, model(input), width, labels, targeted, 0, refusals, answer);
   detail::read_answer(logits, width, 0, 1, answer, probability, votes);
   const std::int64_t classes = logits.size();
-  std::fill(rows, rows + classes * size * width, 0.0f);
+  for (float* row : rows) {
+    std::fill_n(row, size * width, 0.0f);
+  }
   if (!tape.needs_gradient(logits)) {
     return;
   }
@@ -307,7 +316,7 @@ inline void query_jacobian(const Classifier& model, float* x, int width, const s
     std::fill_n(seed.begin() + k * width, width, 1.0f);
     tape.backward(logits, seed.data());
     if (const float* g = tape.input_gradient(input)) {
-      std::copy(g, g + size * width, rows + k * size * width);
+      std::copy(g, g + size * width, rows[static_cast<std::size_t>(k)]);
     }
   }
 }

@@ -195,8 +195,8 @@ std::vector<Judgement> judge(const Classifier& model, const Work& work, std::spa
         const auto at = static_cast<std::size_t>(first + lane);
         const float* z = answer.logits.data() + lane;
         judgements[at] = detail::judgement_of(z, classes, lanes, answer.prediction[l], label(attempts[at]));
-        judgements[at].finite = answer.finite[l];
-        judgements[at].rejected = answer.rejected[l];
+        judgements[at].finite = answer.finite[l] != 0;
+        judgements[at].rejected = answer.rejected[l] != 0;
         rank(z, lanes, first + lane);
       }
     });

@@ -24,6 +24,7 @@
 #include "pavise/device/ascent.hpp"
 #include "pavise/device/exchange.hpp"
 #include "pavise/device/graph.hpp"
+#include "pavise/device/lane_math.hpp"
 #include "pavise/device/network.hpp"
 #include "pavise/device/random_search.hpp"
 #include "pavise/device/updates.hpp"
@@ -60,6 +61,14 @@ inline std::int64_t choose_capacity(const nn::Model& model, Device device, std::
   return memory > 0 ? std::clamp<std::int64_t>(static_cast<std::int64_t>(fit), 32, 4096) : 256;
 }
 
+/// Images of which `arrays` arrays of n floats each take at most a third of the device's memory; at most `wanted`.
+inline std::int64_t choose_lanes(Device device, std::int64_t wanted, std::int64_t arrays, std::int64_t n) {
+  const auto memory = static_cast<double>(device.kernels().device_info(device.index()).memory);
+  const double fit = memory / 3 / (4.0 * static_cast<double>(arrays * n));
+  return memory > 0 ? std::clamp<std::int64_t>(static_cast<std::int64_t>(fit), 32, std::max<std::int64_t>(wanted, 32))
+                    : wanted;
+}
+
 }  // namespace detail
 
 class GpuAccelerator : public attack::Accelerator {
@@ -94,11 +103,7 @@ class GpuAccelerator : public attack::Accelerator {
 
   void classify(std::int64_t images, const std::function<const float*(std::int64_t)>& pixels, float* logits) override {
     const std::lock_guard lock(mutex_);
-    Network& net = attacked();
-    require_no_draws(net, "a classification");
-    stream_->use();
-    net.refresh(trained());
-    main_.held = 0;
+    Network& net = attack_network();
     const std::int64_t n = net.size();
     const std::int64_t classes = net.classes();
     for (std::int64_t begin = 0; begin < images; begin += net.capacity()) {
@@ -194,6 +199,14 @@ class GpuAccelerator : public attack::Accelerator {
     make_attempts(search_, search, attempts);
   }
 
+  void in_lanes(std::int64_t images, std::int64_t arrays,
+                const std::function<void(attack::LaneNetwork&)>& body) override {
+    const std::lock_guard lock(mutex_);
+    Network& net = attack_network();
+    DeviceLanes lanes(net, detail::choose_lanes(stream_->device(), images, arrays + 4, net.size()));
+    body(lanes);
+  }
+
   void accumulate(const LaneBatch<float>& batch, std::int64_t images_of_all, const attack::Seed& seed,
                   const float* pixels, float smoothing, float* losses, std::int32_t* predictions) override {
     const std::lock_guard lock(mutex_);
@@ -285,15 +298,20 @@ class GpuAccelerator : public attack::Accelerator {
   template <class Lanes, class Attempts>
   void make_attempts(std::unique_ptr<Lanes>& lanes, const Attempts& attempts, std::int64_t count) {
     const std::lock_guard lock(mutex_);
+    Network& net = attack_network();
+    if (lanes == nullptr) {
+      lanes = std::make_unique<Lanes>(net);
+    }
+    lanes->run(attempts, count);
+  }
+  /// The network that is attacked, with the weights of now.
+  Network& attack_network() {
     Network& net = attacked();
     require_no_draws(net, "an attack");
     stream_->use();
     net.refresh(trained());
     main_.held = 0;
-    if (lanes == nullptr) {
-      lanes = std::make_unique<Lanes>(net);
-    }
-    lanes->run(attempts, count);
+    return net;
   }
 
   Var<float> apply(Pass& pass, Var<float> x, std::int64_t images_of_all) {
@@ -503,7 +521,8 @@ struct Held {
 }  // namespace detail
 
 /// The model on a device, as attacks and evaluations see it: FGSM, BIM, MI-FGSM, PGD, Auto-PGD in Linf and L2, and
-/// untargeted Square in Linf run there from start to end; for every other attack the passes of all threads are collected and run there together. Filters that are
+/// untargeted Square in Linf run there from start to end; the images of searches that touch them by
+/// LaneMath alone (SearchAttack::arrays) stay there; for every other attack the passes of all threads are collected and run there together. Filters that are
 /// layers of the model run there too.
 inline attack::Classifier classifier(std::shared_ptr<const nn::Model> model, Device device, Options options = {}) {
   require(model != nullptr, device.to_string(), ": no model, expected one");

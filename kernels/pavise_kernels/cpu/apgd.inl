@@ -103,7 +103,7 @@ void apgd_step(Tag, T* x, T* previous, const T* gradient, const T* center, std::
 /// The largest number that at least `count` of a lane's |g| reach. Magnitudes order as their bits do, so that bisection
 /// of the bits is exact; lanes at their answer stay there.
 template <class T, int L>
-inline Pack<T, L> top_magnitude(const T* g, std::int64_t n, Pack<T, L> count) {
+PAVISE_LANES Pack<T, L> top_magnitude(const T* g, std::int64_t n, Pack<T, L> count) {
   using P = Pack<T, L>;
   using I = IntegerOf<T>;
   using M = Mask<T, L>;
@@ -134,8 +134,8 @@ inline Pack<T, L> top_magnitude(const T* g, std::int64_t n, Pack<T, L> count) {
 }
 
 template <class T, int L>
-inline void apgd_l1_lanes(T* x, const T* gradient, const T* center, std::int64_t n, Pack<T, L> count, Pack<T, L> eta,
-                          Pack<T, L> radius, T low, T high) {
+PAVISE_LANES void apgd_l1_lanes(T* x, const T* gradient, const T* center, std::int64_t n, Pack<T, L> count,
+                                Pack<T, L> eta, Pack<T, L> radius, T low, T high) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
   const P one = P::broadcast(T{1});
@@ -173,7 +173,7 @@ void lane_l1_project(Tag, T* x, const T* center, std::int64_t n, int lanes, cons
 }
 
 template <class T, int L>
-inline void lane_moved_lanes(const T* x, const T* center, std::int64_t n, T* out) {
+PAVISE_LANES void lane_moved_lanes(const T* x, const T* center, std::int64_t n, T* out) {
   using P = Pack<T, L>;
   P count = P::broadcast(T{0});
   for (std::int64_t i = 0; i < n * L; i += L) {

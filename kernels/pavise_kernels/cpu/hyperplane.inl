@@ -15,9 +15,9 @@ struct HyperplaneElements {
   P scale;  // slopes relative to the largest: those of saturated networks would underflow when squared
   P low, high;
 
-  [[gnu::always_inline]] P slope(std::int64_t i) const { return abs(P::load(w + i)) * scale; }
-  [[gnu::always_inline]] P side(std::int64_t i) const { return sign(P::load(w + i)) * way; }
-  [[gnu::always_inline]] P room(std::int64_t i) const {
+  PAVISE_INLINE P slope(std::int64_t i) const { return abs(P::load(w + i)) * scale; }
+  PAVISE_INLINE P side(std::int64_t i) const { return sign(P::load(w + i)) * way; }
+  PAVISE_INLINE P room(std::int64_t i) const {
     const P zero = P::broadcast(T{0});
     const P v = P::load(x + i);
     const P s = side(i);
@@ -29,8 +29,8 @@ struct HyperplaneElements {
 /// even the corner of the box falls short of `wanted`. Starts at 0 from below; each pass solves the problem as if no
 /// further element met its wall.
 template <class T, int L>
-inline Pack<T, L> hyperplane_multiplier(const HyperplaneElements<T, L>& e, std::int64_t n, Pack<T, L> wanted,
-                                        int norm) {
+PAVISE_LANES Pack<T, L> hyperplane_multiplier(const HyperplaneElements<T, L>& e, std::int64_t n, Pack<T, L> wanted,
+                                              int norm) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
   const P one = P::broadcast(T{1});
@@ -58,7 +58,7 @@ inline Pack<T, L> hyperplane_multiplier(const HyperplaneElements<T, L>& e, std::
 /// The steepest elements move to their walls, the last of them in part: the slope at which that happens. 0 where even
 /// the corner falls short.
 template <class T, int L>
-inline Pack<T, L> hyperplane_threshold(const HyperplaneElements<T, L>& e, std::int64_t n, Pack<T, L> wanted) {
+PAVISE_LANES Pack<T, L> hyperplane_threshold(const HyperplaneElements<T, L>& e, std::int64_t n, Pack<T, L> wanted) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
   const P infinite = P::broadcast(std::numeric_limits<T>::infinity());
@@ -90,8 +90,8 @@ inline Pack<T, L> hyperplane_threshold(const HyperplaneElements<T, L>& e, std::i
 }
 
 template <class T, int L>
-inline void hyperplane_move_lanes(T* d, const T* x, const T* w, std::int64_t n, const T* gain, int norm, T low,
-                                  T high) {
+PAVISE_LANES void hyperplane_move_lanes(T* d, const T* x, const T* w, std::int64_t n, const T* gain, int norm, T low,
+                                        T high) {
   using P = Pack<T, L>;
   const P zero = P::broadcast(T{0});
   const P one = P::broadcast(T{1});
@@ -140,15 +140,15 @@ void hyperplane_move(Tag, T* d, const T* x, const T* w, std::int64_t n, int lane
 }
 
 template <class T, int L>
-inline void lane_blend_lanes(T* out, std::int64_t n, const T* const* terms, const T* factors, int count, T low,
-                             T high) {
+PAVISE_LANES void lane_blend_lanes(T* out, std::int64_t n, const T* const* terms, const T* factors, std::int64_t stride,
+                                   int count, T low, T high) {
   using P = Pack<T, L>;
   const P lo = P::broadcast(low);
   const P hi = P::broadcast(high);
   for (std::int64_t i = 0; i < n * L; i += L) {
     P v = P::load(terms[0] + i) * P::load(factors);
     for (int t = 1; t < count; ++t) {
-      v = fma(P::load(terms[t] + i), P::load(factors + t * 16), v);
+      v = fma(P::load(terms[t] + i), P::load(factors + t * stride), v);
     }
     min(max(v, lo), hi).store(out + i);
   }
@@ -158,6 +158,6 @@ inline void lane_blend_lanes(T* out, std::int64_t n, const T* const* terms, cons
 template <class T>
 void lane_blend(Tag, T* out, std::int64_t n, int lanes, const T* const* terms, const T* factors, int count, T low,
                 T high) {
-  lanes == 16 ? lane_blend_lanes<T, 16>(out, n, terms, factors, count, low, high)
-              : lane_blend_lanes<T, 1>(out, n, terms, factors, count, low, high);
+  lanes == 16 ? lane_blend_lanes<T, 16>(out, n, terms, factors, 16, count, low, high)
+              : lane_blend_lanes<T, 1>(out, n, terms, factors, 16, count, low, high);
 }

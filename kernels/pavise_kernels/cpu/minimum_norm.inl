@@ -7,16 +7,16 @@
 /// Where w lies: x = low + share span for w < 0, x = high - share span for w > 0. The share of the nearer wall keeps its
 /// digits where tanh w is 1 in T, so that a pixel at the wall can come back.
 template <class T, int L>
-[[gnu::always_inline]] inline Pack<T, L> wall_share(Pack<T, L> w) {
+PAVISE_INLINE Pack<T, L> wall_share(Pack<T, L> w) {
   const Pack<T, L> a = abs(w);
   const Pack<T, L> e = exp(-(a + a));
   return e / (Pack<T, L>::broadcast(T{1}) + e);
 }
 
 template <class T, int L, bool Square>
-inline void tanh_adam_lanes(T* w, T* first, T* second, T* x, const T* gradient, const T* clean, std::int64_t n,
-                            const T* constant, const T* rate, const T* root, const T* tau, T low, T high, T* distance,
-                            T* penalty) {
+PAVISE_LANES void tanh_adam_lanes(T* w, T* first, T* second, T* x, const T* gradient, const T* clean, std::int64_t n,
+                                  const T* constant, const T* rate, const T* root, const T* tau, T low, T high,
+                                  T* distance, T* penalty) {
   using P = Pack<T, L>;
   const P c = -P::load(constant);
   const P step = -P::load(rate);
@@ -81,8 +81,8 @@ void tanh_adam(Tag, bool square, T* w, T* first, T* second, T* x, const T* gradi
 }
 
 template <class T, int L>
-inline void elastic_net_lanes(T* x, T* y, const T* gradient, const T* clean, std::int64_t n, const T* constant,
-                              const T* rate, const T* momentum, T beta, T low, T high, T* absolute, T* square) {
+PAVISE_LANES void elastic_net_lanes(T* x, T* y, const T* gradient, const T* clean, std::int64_t n, const T* constant,
+                                    const T* rate, const T* momentum, T beta, T low, T high, T* absolute, T* square) {
   using P = Pack<T, L>;
   const P c = -P::load(constant);
   const P step = -P::load(rate);
@@ -122,7 +122,7 @@ void elastic_net(Tag, T* x, T* y, const T* gradient, const T* clean, std::int64_
 }
 
 template <class T, int L>
-inline void lane_rescale_lanes(T* x, const T* center, std::int64_t n, const T* factor, T low, T high) {
+PAVISE_LANES void lane_rescale_lanes(T* x, const T* center, std::int64_t n, const T* factor, T low, T high) {
   using P = Pack<T, L>;
   const P k = P::load(factor);
   for (std::int64_t i = 0; i < n * L; i += L) {

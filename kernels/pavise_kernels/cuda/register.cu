@@ -18,6 +18,7 @@ const Table* filled_table() {
   fill_loss(t);
   fill_count(t);
   fill_apgd(t);
+  fill_lane_math(t);
   fill_square(t);
   fill_attack_step(t);
   fill_random(t);

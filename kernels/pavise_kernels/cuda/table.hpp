@@ -78,6 +78,24 @@ struct ApgdRule {
   bool targeted;  ///< a success has its label's class, or any other
 };
 
+/// The box of an attack's pixels.
+struct LaneBox {
+  float low, high;
+};
+
+/// Terms of a sum, [group][n][32] each, and their factors: factors[t * stride + lane].
+struct LaneTerms {
+  const float* term[4];
+  const float* factors;
+  std::int64_t stride;
+  int count;
+};
+
+/// Images in tanh space and Adam's state of them, as kernels::tanh_adam.
+struct TanhSpace {
+  float *w, *first, *second, *x;
+};
+
 /// Where the attempts of Square stand, one in each lane: [group][32] on the device.
 struct SquareLanes {
   std::int32_t* active;    ///< whether the attempt goes on
@@ -353,6 +371,37 @@ struct Table {
   /// the gradient that are not finite count as 0. An attempt that is over has its image in x.
   void (*apgd_step)(Stream, const ApgdLanes&, float* x, float* previous, float* gradient, const float* center,
                     float* best, float* best_gradient, std::int64_t n, std::int64_t groups, const AttackStep&);
+
+  // Vector arithmetic of attacks whose lanes are each at a step of their own, as the CPU's kernels of the same names.
+  // Arrays are [group][n][32]; numbers that come one for each lane, [group][32], are on the device too.
+
+  /// out = sa a + sb b
+  void (*lane_combine)(Stream, float* out, const float* a, const float* sa, const float* b, const float* sb,
+                       std::int64_t n, std::int64_t groups);
+  void (*lane_select)(Stream, float* out, const float* in, const float* chosen, std::int64_t n, std::int64_t groups);
+  void (*lane_finite)(Stream, float* out, const float* in, std::int64_t n, std::int64_t groups);
+  void (*lane_dot)(Stream, const float* a, const float* b, float* out, std::int64_t n, std::int64_t groups);
+  void (*lane_norm)(Stream, const float* a, int norm, float* out, std::int64_t n, std::int64_t groups);
+  void (*lane_distance)(Stream, const float* x, const float* center, int norm, float* out, std::int64_t n,
+                        std::int64_t groups);
+  void (*lane_direction)(Stream, float* d, const float* g, int norm, std::int64_t n, std::int64_t groups);
+  /// In L1 lane_project_l1.
+  void (*lane_project)(Stream, float* x, const float* center, int norm, const float* radius, LaneBox, std::int64_t n,
+                       std::int64_t groups);
+  void (*lane_rescale)(Stream, float* x, const float* center, const float* factor, LaneBox, std::int64_t n,
+                       std::int64_t groups);
+  void (*lane_blend)(Stream, float* out, const LaneTerms&, LaneBox, std::int64_t n, std::int64_t groups);
+  void (*hyperplane_move)(Stream, float* d, const float* x, const float* w, const float* gain, int norm, LaneBox,
+                          std::int64_t n, std::int64_t groups);
+  void (*tanh_adam)(Stream, bool square, const TanhSpace&, const float* gradient, const float* clean,
+                    const float* constant, const float* rate, const float* root, const float* tau, LaneBox,
+                    float* distance, float* penalty, std::int64_t n, std::int64_t groups);
+  void (*elastic_net)(Stream, float* x, float* y, const float* gradient, const float* clean, const float* constant,
+                      const float* rate, const float* momentum, float beta, LaneBox, float* absolute, float* squares,
+                      std::int64_t n, std::int64_t groups);
+  void (*lane_moved)(Stream, const float* x, const float* center, float* out, std::int64_t n, std::int64_t groups);
+  void (*apgd_l1_step)(Stream, float* x, const float* gradient, const float* center, const float* count,
+                       const float* eta, const float* radius, LaneBox, std::int64_t n, std::int64_t groups);
 
   /// Attempts of Square (attack/square.hpp), in Linf, begin in `count` lanes (numbers of them, on the device).
   void (*square_begin)(Stream, const SquareLanes&, const std::int32_t* lanes, std::int64_t count);
