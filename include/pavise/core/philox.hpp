@@ -74,7 +74,8 @@ class RandomSequence {
       block_ = random_block(key_, position_++);
       next_ = 0;
     }
-    return block_[next_++];
+    const unsigned i = next_++;  // chosen by comparisons: on a GPU an array that is indexed is not in registers
+    return i == 0 ? block_[0] : i == 1 ? block_[1] : i == 2 ? block_[2] : block_[3];
   }
   /// Uniform in (0,1): the centre of one of 2^23 cells, so that neither 0 nor 1 occurs.
   double uniform() { return (static_cast<double>(word() >> 9) + 0.5) * 0x1p-23; }
