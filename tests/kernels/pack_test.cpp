@@ -36,10 +36,14 @@ namespace pavise::kernels::avx2 {
 }
 #ifdef __clang__
 #pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#ifndef PAVISE_NO_AVX512
+#ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512vl,avx512dq,avx512bw"))), \
                              apply_to = function)
 #else
-#pragma GCC pop_options
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,avx512f,avx512vl,avx512dq,avx512bw")
 #endif
@@ -50,6 +54,7 @@ namespace pavise::kernels::avx512 {
 #pragma clang attribute pop
 #else
 #pragma GCC pop_options
+#endif
 #endif
 #endif
 

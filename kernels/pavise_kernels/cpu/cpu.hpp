@@ -88,10 +88,15 @@ namespace pavise::kernels::avx2 {
 }  // namespace pavise::kernels::avx2
 #ifdef __clang__
 #pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#ifndef PAVISE_NO_AVX512
+#ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512vl,avx512dq,avx512bw"))), \
                              apply_to = function)
 #else
-#pragma GCC pop_options
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,avx512f,avx512vl,avx512dq,avx512bw")
 #endif
@@ -105,6 +110,7 @@ namespace pavise::kernels::avx512 {
 #else
 #pragma GCC pop_options
 #endif
+#endif  // PAVISE_NO_AVX512
 
 #endif
 
@@ -122,8 +128,10 @@ template <class Body>
 decltype(auto) run(const Body& body) {
 #if defined(__x86_64__)
   switch (isa()) {
+#ifndef PAVISE_NO_AVX512
     case Isa::avx512:
       return body(avx512::Tag{});
+#endif
     case Isa::avx2:
       return body(avx2::Tag{});
     default:
