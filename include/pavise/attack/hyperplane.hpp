@@ -15,9 +15,6 @@
 
 namespace pavise::attack {
 
-/// The norm in which a gradient bounds what a step of that norm gains.
-inline Norm dual_norm(Norm norm) { return norm == Norm::linf ? Norm::l1 : norm == Norm::l1 ? Norm::linf : Norm::l2; }
-
 /// move <- the shortest move in the threat's norm that makes w.x grow by gain[lane] and stays in the pixel box; where
 /// the box allows none, the move to its corner that comes closest; 0 where w is 0. Arrays are [n][lanes]. Exact up to
 /// rounding (Croce and Hein 2020, problem (5) and appendix).

@@ -109,6 +109,9 @@ inline void random_start(const Threat& threat, float* x, const float* center, st
   });
 }
 
+/// The norm in which a gradient bounds what a step of that norm gains.
+inline Norm dual_norm(Norm norm) { return norm == Norm::linf ? Norm::l1 : norm == Norm::l1 ? Norm::linf : Norm::l2; }
+
 /// out[lane] = distance of the lane's image from its center, in the threat's norm.
 inline void distances(const Threat& threat, const float* x, const float* center, std::int64_t n, int lanes,
                       float* out) {
