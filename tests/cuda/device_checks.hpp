@@ -248,29 +248,21 @@ inline void check_device_searches(Report& report, const Model& model, std::int64
     }
     compare(Ddn(l2(0.3), {.steps = 8, .targeted = targeted}));
     compare(Apgd(l1(1.0), {.steps = 8, .targeted = targeted}));
-    CarliniWagnerOptions l2_options;
-    l2_options.iterations = 9;
-    l2_options.search_steps = 3;
-    l2_options.learning_rate = 0.1;
-    l2_options.initial_constant = 1.0;
-    l2_options.targeted = targeted;
-    compare(CarliniWagner(l2(0.3), l2_options));
-    CarliniWagnerLinfOptions linf_options;
-    linf_options.iterations = 9;
-    linf_options.learning_rate = 0.1;
-    linf_options.initial_constant = 0.5;
-    linf_options.largest_constant = 1.0;
-    linf_options.targeted = targeted;
-    compare(CarliniWagnerLinf(linf(0.05), linf_options));
+    compare(CarliniWagner(
+        l2(0.3),
+        {.iterations = 9, .learning_rate = 0.1, .search_steps = 3, .initial_constant = 1.0, .targeted = targeted}));
+    compare(CarliniWagnerLinf(linf(0.05), {.iterations = 9,
+                                           .learning_rate = 0.1,
+                                           .initial_constant = 0.5,
+                                           .largest_constant = 1.0,
+                                           .targeted = targeted}));
     for (const bool accelerated : {false, true}) {
-      EadOptions l1_options;
-      l1_options.iterations = 9;
-      l1_options.search_steps = 3;
-      l1_options.learning_rate = 0.1;
-      l1_options.initial_constant = 1.0;
-      l1_options.accelerated = accelerated;
-      l1_options.targeted = targeted;
-      compare(Ead(l1(1.0), l1_options));
+      compare(Ead(l1(1.0), {.iterations = 9,
+                            .learning_rate = 0.1,
+                            .accelerated = accelerated,
+                            .search_steps = 3,
+                            .initial_constant = 1.0,
+                            .targeted = targeted}));
     }
   }
   for (const auto& threat : {linf(0.05), l2(0.3)}) {

@@ -125,8 +125,8 @@ class Accelerator {
   /// searches whose steps the host decides. Not of models that draw random numbers. Thread-safe.
   virtual void in_lanes(std::int64_t images, std::int64_t arrays, const std::function<void(LaneNetwork&)>& body) = 0;
   /// A training pass over the images of `batch` with the pixels at `pixels`, laid out as batch.values() (null: what the
-  /// last `descend` left, with no other question behind it): adds the gradient of their mean cross-entropy to the gradients of the model's parameters.
-  /// losses and predictions get a number for each image, in their order. With several processes `batch` is this one's
+  /// last `descend` left, with no other question behind it): adds the gradient of their mean cross-entropy to the
+  /// gradients of the model's parameters. losses and predictions get a number for each image, in their order. With several processes `batch` is this one's
   /// share of `images_of_all` images (share_of, by blocks), possibly none, and the gradient is that of all of them, with
   /// the same bits on every process for any number of processes. `seed`: what dropout draws by.
   virtual void accumulate(const LaneBatch<float>& batch, std::int64_t images_of_all, const Seed& seed,

@@ -55,7 +55,6 @@ class LaneMath {
 
   virtual void combine(float* out, const float* a, const Values& sa, const float* b, const Values& sb) = 0;
   virtual void select(float* out, const float* in, const Values& chosen) = 0;
-  virtual void finite(float* x) = 0;
   virtual void dot(const float* a, const float* b, Values& out) = 0;
   virtual void norm(const float* a, Norm norm, Values& out) = 0;
   virtual void distances(const float* x, const float* center, Norm norm, Values& out) = 0;
@@ -153,9 +152,6 @@ class HostLaneMath final : public LaneMath {
   void select(float* out, const float* in, const Values& chosen) override {
     kernels::run_light([&](auto isa) { lane_select<float>(isa, out, in, size_, width_, chosen.data()); });
   }
-  void finite(float* x) override {
-    kernels::run_light([&](auto isa) { lane_finite<float>(isa, x, x, size_, width_); });
-  }
   void dot(const float* a, const float* b, Values& out) override {
     kernels::run_light([&](auto isa) { lane_dot<float>(isa, a, b, size_, width_, out.data()); });
   }
@@ -172,7 +168,7 @@ class HostLaneMath final : public LaneMath {
   void project(float* x, const float* center, const Threat& t, const Values& radius) override {
     kernels::run_light([&](auto isa) {
       if (t.norm == Norm::l1) {
-        lane_project_l1<float>(isa, x, center, size_, width_, radius.data(), low(t), high(t));
+        lane_l1_project<float>(isa, x, center, size_, width_, radius.data(), low(t), high(t));
       } else {
         lane_project<float>(isa, x, center, size_, width_, static_cast<int>(t.norm), radius.data(), low(t), high(t));
       }

@@ -126,10 +126,12 @@ inline void check_images(const Attack& attack, const Classifier& model, const Te
             model.classes() - 1);
     require(options.truth.empty() || options.truth[static_cast<std::size_t>(i)] != label, name, ": target ", label,
             " of image ", i, " is its own label, expected another class");
+    if (inside[static_cast<std::size_t>(i)] != 0) {
+      continue;
+    }
     for (const float v : images.row(i)) {
-      require(inside[static_cast<std::size_t>(i)] != 0 || (v >= low && v <= high), name, ": a pixel of image ", i,
-              " is ", v, ", outside the declared box [", attack.threat().low, ",", attack.threat().high,
-              "]; images are given before normalisation");
+      require(v >= low && v <= high, name, ": a pixel of image ", i, " is ", v, ", outside the declared box [",
+              attack.threat().low, ",", attack.threat().high, "]; images are given before normalisation");
     }
   }
   attack.check(model);

@@ -129,20 +129,23 @@ class Lanes {
   const Answer& jacobian(float* x, std::span<float* const> rows) {
     if (network_ != nullptr) {
       ask(x, {}, nullptr);
-      const auto classes = static_cast<std::size_t>(this->classes());
-      std::vector<float> seed(active_.size() * classes);
-      for (std::size_t k = 0; k < classes; ++k) {
-        for (std::size_t i = 0; i < seed.size(); ++i) {
-          seed[i] = i / 16 % classes == k ? 1.0f : 0.0f;
-        }
-        network_->backward(seed.data(), rows[k]);
+      std::vector<float> seed(static_cast<std::size_t>(width_ * classes()));
+      for (std::int64_t k = 0; k < classes(); ++k) {
+        const auto give_logit = [&](float v) {
+          for (std::int64_t group = 0; group < width_ / 16; ++group) {
+            std::fill_n(seed.begin() + (group * classes() + k) * 16, 16, v);
+          }
+        };
+        give_logit(1.0f);
+        network_->backward(seed.data(), rows[static_cast<std::size_t>(k)]);
+        give_logit(0.0f);
       }
-      count(backward_, this->classes());
+      count(backward_, classes());
       return answer_of_query_;
     }
     query_jacobian(model_, x, width_, labels_.data(), rows, query_key(), answer_of_query_, targeted_);
     for (float* row : rows) {
-      math_.finite(row);
+      kernels::run_light([&](auto isa) { lane_finite<float>(isa, row, row, size_, width_); });
     }
     count(forward_, model_.draws() > 1 ? classes() * forward_passes(model_, true) : 1);
     count(backward_, model_.draws() * classes());

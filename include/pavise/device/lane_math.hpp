@@ -32,11 +32,11 @@ class DeviceLanes final : public attack::LaneNetwork {
         numbers_(stream_, width_),
         host_logits_(static_cast<std::size_t>(width_ * network.classes())) {
     clear(zeros_.get());
-    for (auto* arrays : {&given_, &results_}) {
-      arrays->resize(arrays == &given_ ? 16 : 2);
-      for (auto& array : *arrays) {
-        array = Array<float>(stream_, width_);
-      }
+    for (auto& array : given_) {
+      array = Array<float>(stream_, width_);
+    }
+    for (auto& array : results_) {
+      array = Array<float>(stream_, width_);
     }
   }
 
@@ -75,10 +75,6 @@ class DeviceLanes final : public attack::LaneNetwork {
     flush();
     k_.lane_select(stream(), out, in, up(chosen), size_, groups());
   }
-  void finite(float* x) override {
-    flush();
-    k_.lane_finite(stream(), x, x, size_, groups());
-  }
   void dot(const float* a, const float* b, Values& out) override {
     flush();
     k_.lane_dot(stream(), a, b, results_[0].get(), size_, groups());
@@ -91,7 +87,7 @@ class DeviceLanes final : public attack::LaneNetwork {
   }
   void distances(const float* x, const float* center, attack::Norm norm, Values& out) override {
     flush();
-    k_.lane_distance(stream(), x, center, static_cast<int>(norm), results_[0].get(), size_, groups());
+    k_.distance(stream(), x, center, size_, static_cast<int>(norm), results_[0].get(), groups());
     down({&out});
   }
   void direction(float* d, const float* g, attack::Norm norm) override {
@@ -250,7 +246,8 @@ class DeviceLanes final : public attack::LaneNetwork {
   const Table& k_;
   Array<float> rows_, zeros_, logits_, factors_;
   Array<std::int32_t> numbers_;
-  std::vector<Array<float>> given_, results_;  ///< numbers that come one for each lane
+  std::array<Array<float>, 16> given_;  ///< numbers that come one for each lane
+  std::array<Array<float>, 2> results_;
   std::size_t next_given_ = 0;
   std::vector<float> host_logits_, all_factors_;
   std::vector<Pending> pending_;

@@ -137,10 +137,3 @@ void lane_rescale(Tag, T* x, const T* center, std::int64_t n, int lanes, const T
   lanes == 16 ? lane_rescale_lanes<T, 16>(x, center, n, factor, low, high)
               : lane_rescale_lanes<T, 1>(x, center, n, factor, low, high);
 }
-
-/// x <- the nearest point of the L1 ball of radius[lane] around center and the box together.
-template <class T>
-void lane_project_l1(Tag, T* x, const T* center, std::int64_t n, int lanes, const T* radius, T low, T high) {
-  lanes == 16 ? l1_project_lanes<T, 16>(x, center, n, Pack<T, 16>::load(radius), low, high)
-              : l1_project_lanes<T, 1>(x, center, n, Pack<T, 1>::load(radius), low, high);
-}

@@ -64,16 +64,6 @@ struct Norm {
   }
 };
 
-struct LaneDistance {
-  const float *x, *center;
-  float* out;
-  std::int64_t n;
-  int norm;
-  __device__ void operator()(std::int64_t g, std::int64_t) const {
-    distance_lanes<float, 32>(x + g * n * 32, center + g * n * 32, n, norm, out + g * 32);
-  }
-};
-
 struct Direction {
   float* d;
   const float* g;
@@ -217,10 +207,6 @@ void fill_lane_math(Table& t) {
   };
   t.lane_norm = [](Stream stream, const float* a, int norm, float* out, std::int64_t n, std::int64_t groups) {
     each_group(stream, "lane_norm", groups, Norm{a, out, n, norm});
-  };
-  t.lane_distance = [](Stream stream, const float* x, const float* center, int norm, float* out, std::int64_t n,
-                       std::int64_t groups) {
-    each_group(stream, "lane_distance", groups, LaneDistance{x, center, out, n, norm});
   };
   t.lane_direction = [](Stream stream, float* d, const float* g, int norm, std::int64_t n, std::int64_t groups) {
     each_group(stream, "lane_direction", groups, Direction{d, g, n, norm});

@@ -382,10 +382,8 @@ struct Table {
   void (*lane_finite)(Stream, float* out, const float* in, std::int64_t n, std::int64_t groups);
   void (*lane_dot)(Stream, const float* a, const float* b, float* out, std::int64_t n, std::int64_t groups);
   void (*lane_norm)(Stream, const float* a, int norm, float* out, std::int64_t n, std::int64_t groups);
-  void (*lane_distance)(Stream, const float* x, const float* center, int norm, float* out, std::int64_t n,
-                        std::int64_t groups);
   void (*lane_direction)(Stream, float* d, const float* g, int norm, std::int64_t n, std::int64_t groups);
-  /// In L1 lane_project_l1.
+  /// In L1 lane_l1_project.
   void (*lane_project)(Stream, float* x, const float* center, int norm, const float* radius, LaneBox, std::int64_t n,
                        std::int64_t groups);
   void (*lane_rescale)(Stream, float* x, const float* center, const float* factor, LaneBox, std::int64_t n,
