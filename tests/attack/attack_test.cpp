@@ -27,7 +27,7 @@ using attack::Threat;
 
 namespace {
 
-constexpr std::int64_t kPixels = 15;
+constexpr std::int64_t kImageSize = 15;
 
 float uniform(std::uint32_t which, std::int64_t i, std::int64_t e, double low, double high) {
   pv::RandomSequence random({.seed = 21,
@@ -39,9 +39,9 @@ float uniform(std::uint32_t which, std::int64_t i, std::int64_t e, double low, d
 }
 
 /// Two classes: logits W x + b.
-pv::nn::Model linear_model() {
+pv::nn::Model linear_rows() {
   auto net = std::make_unique<pv::nn::Sequential<float>>();
-  net->add<pv::nn::Linear>("fc", kPixels, 2);
+  net->add<pv::nn::Linear>("fc", kImageSize, 2);
   return {"linear", std::move(net), pv::Shape{1, 3, 5}, 11};
 }
 
@@ -49,8 +49,8 @@ pv::nn::Model linear_model() {
 std::vector<double> direction(const pv::nn::Model& model) {
   const auto w = model.parameters()["fc.weight"].value();
   std::vector<double> out;
-  for (std::size_t i = 0; i < kPixels; ++i) {
-    out.push_back(static_cast<double>(w[i + kPixels]) - static_cast<double>(w[i]));
+  for (std::size_t i = 0; i < kImageSize; ++i) {
+    out.push_back(static_cast<double>(w[i + kImageSize]) - static_cast<double>(w[i]));
   }
   return out;
 }
@@ -88,8 +88,8 @@ std::vector<std::int32_t> predictions_in(const Threat& threat, const pv::nn::Mod
 }
 
 /// Linear, batch normalisation, ReLU, Linear on 16 pixels of drawn data, trained for a moment.
-struct Trained {
-  Trained() : train(pv::data::two_gaussians(240, 16, 0.1, 0.12, 1)), model(make()) {
+struct TrainedDigits {
+  TrainedDigits() : train(pv::data::two_gaussians(240, 16, 0.1, 0.12, 1)), model(make()) {
     pv::defend::AdversarialTraining{.epochs = 20, .batch_size = 40, .learning_rate = 0.02}.fit(model, train);
   }
   static pv::nn::Model make() {
@@ -104,8 +104,8 @@ struct Trained {
   pv::nn::Model model;
 };
 
-const Trained& trained() {
-  static const Trained t;
+const TrainedDigits& trained() {
+  static const TrainedDigits t;
   return t;
 }
 
@@ -116,7 +116,7 @@ bool same_row(const pv::Tensor<float>& a, std::int64_t i, const pv::Tensor<float
 }  // namespace
 
 TEST_CASE("linear model: the attacks reach the exact optimum") {
-  const auto model = linear_model();
+  const auto model = linear_rows();
   const auto w = direction(model);
   const auto images = random_images(37);
   const auto labels = predictions(model, images);
@@ -134,7 +134,7 @@ TEST_CASE("linear model: the attacks reach the exact optimum") {
       for (std::int64_t i = 0; i < 37; ++i) {
         // How far the margin moved towards the other class.
         double moved = 0;
-        for (std::size_t e = 0; e < kPixels; ++e) {
+        for (std::size_t e = 0; e < kImageSize; ++e) {
           moved += w[e] * static_cast<double>(result.adversarial.row(i)[e] - images.row(i)[e]);
         }
         moved = labels[static_cast<std::size_t>(i)] == 0 ? moved : -moved;
@@ -147,7 +147,7 @@ TEST_CASE("linear model: the attacks reach the exact optimum") {
 }
 
 TEST_CASE("linear model: robust accuracy is the share of images farther from the plane than epsilon") {
-  const auto model = linear_model();
+  const auto model = linear_rows();
   const auto w = direction(model);
   const auto b = model.parameters()["fc.bias"].value();
   const auto images = random_images(200);
@@ -157,7 +157,7 @@ TEST_CASE("linear model: robust accuracy is the share of images farther from the
       std::int64_t expected = 0;
       for (std::int64_t i = 0; i < 200; ++i) {
         double margin = static_cast<double>(b[1]) - static_cast<double>(b[0]);
-        for (std::size_t e = 0; e < kPixels; ++e) {
+        for (std::size_t e = 0; e < kImageSize; ++e) {
           margin += w[e] * static_cast<double>(images.row(i)[e]);
         }
         expected += std::abs(margin) > epsilon * dual_norm(norm, w) ? 1 : 0;
@@ -401,7 +401,7 @@ TEST_CASE("an attack leaves the model as it was: it cannot run in training mode"
 }
 
 TEST_CASE("attacks: what cannot be attacked is refused in words") {
-  const auto model = linear_model();
+  const auto model = linear_rows();
   auto images = random_images(3);
   const std::vector<std::int32_t> labels{0, 1, 0};
   const attack::Pgd pgd(attack::linf(0.1));
@@ -424,7 +424,7 @@ TEST_CASE("attacks: what cannot be attacked is refused in words") {
 }
 
 TEST_CASE("attacks: a model that gives NaN is refused, and NaN is never a success") {
-  auto model = linear_model();
+  auto model = linear_rows();
   const auto images = random_images(21);
   const std::vector<std::int32_t> labels(21, 0);
   const attack::Classifier broken("broken", model.input_shape(), 2, [&](pv::Var<float> x) {
@@ -444,7 +444,7 @@ TEST_CASE("attacks: a model that gives NaN is refused, and NaN is never a succes
 }
 
 TEST_CASE("attacks: a pixel on the wall of a box that no float hits exactly is inside") {
-  const auto model = linear_model();
+  const auto model = linear_rows();
   for (const double low : {0.7, 0.3}) {
     const Threat threat(Norm::linf, 0.05, low, low + 0.2);
     auto images = random_images(3);
@@ -482,7 +482,7 @@ TEST_CASE("attacks: progress adds up to images times restarts that there are") {
 }
 
 TEST_CASE("attacks: no images are no work") {
-  const auto result = attack::run(attack::Pgd(attack::linf(0.1)), linear_model(), pv::Tensor<float>({0, 1, 3, 5}), {});
+  const auto result = attack::run(attack::Pgd(attack::linf(0.1)), linear_rows(), pv::Tensor<float>({0, 1, 3, 5}), {});
   CHECK(result.size() == 0);
   CHECK(result.robust_correct == 0);
   CHECK(result.forward_passes == 0);

@@ -27,19 +27,19 @@ using attack_checks::LinearProblem;
 namespace {
 
 /// The L2 attack in double on a linear problem, one image, as its authors describe it.
-struct Outcome {
+struct Attacked {
   double distance = std::numeric_limits<double>::infinity();
   std::int64_t gradients = 0;
 };
-Outcome carlini_wagner(const LinearProblem& problem, std::int64_t image, const attack::CarliniWagnerOptions& options,
-                       double low, double high) {
+Attacked carlini_wagner(const LinearProblem& problem, std::int64_t image, const attack::CarliniWagnerOptions& options,
+                        double low, double high) {
   const std::int32_t label = problem.labels[static_cast<std::size_t>(image)];
   const auto clean = problem.images.row(image);
   const std::size_t n = clean.size();
   double constant = options.initial_constant;
   double below = 0;
   double above = std::numeric_limits<double>::infinity();
-  Outcome out;
+  Attacked out;
   for (std::int64_t round = 0; round < options.search_steps; ++round) {
     std::vector<double> w(n), m(n, 0.0), v(n, 0.0);
     std::vector<double> x(clean.begin(), clean.end());
@@ -156,7 +156,7 @@ TEST_CASE("carlini-wagner: the authors' algorithm in double, distances and passe
       std::int64_t passes = 0;
       for (std::int64_t i = 0; i < problem.size(); ++i) {
         const auto at = static_cast<std::size_t>(i);
-        const Outcome expected = carlini_wagner(problem, i, options, 0.0, 1.0);
+        const Attacked expected = carlini_wagner(problem, i, options, 0.0, 1.0);
         passes += expected.gradients;
         CHECK_MESSAGE(result.backward[at] == expected.gradients, "image ", i);
         if (std::isfinite(expected.distance)) {

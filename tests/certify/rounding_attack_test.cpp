@@ -20,7 +20,7 @@ namespace {
 namespace pv = pavise;
 namespace pc = pavise::certify;
 
-constexpr std::int64_t kPixels = 48;
+constexpr std::int64_t kNumbers = 48;
 
 /// Two classes, random weights, and an image in the middle of the box.
 struct Trial {
@@ -32,12 +32,12 @@ struct Trial {
   explicit Trial(std::uint64_t seed) : model(make(seed)) {
     pv::RandomSequence random({.seed = seed, .purpose = pv::Purpose::test});
     auto& weight = model.parameters()["fc.weight"];
-    for (std::int64_t e = 0; e < 2 * kPixels; ++e) {
+    for (std::int64_t e = 0; e < 2 * kNumbers; ++e) {
       weight.edit()[static_cast<std::size_t>(e)] = static_cast<float>(random.normal());
     }
     double at_half = 0;
-    for (std::size_t e = 0; e < kPixels; ++e) {
-      difference.push_back(static_cast<double>(weight.value()[e + kPixels]) - static_cast<double>(weight.value()[e]));
+    for (std::size_t e = 0; e < kNumbers; ++e) {
+      difference.push_back(static_cast<double>(weight.value()[e + kNumbers]) - static_cast<double>(weight.value()[e]));
       size += difference.back() * difference.back();
       image.push_back(static_cast<float>(random.uniform(0.3, 0.7)));
       at_half += difference.back() * static_cast<double>(image.back());
@@ -50,8 +50,8 @@ struct Trial {
 
   static pv::nn::Model make(std::uint64_t seed) {
     auto net = std::make_unique<pv::nn::Sequential<float>>();
-    net->add<pv::nn::Linear>("fc", kPixels, 2);
-    return {"linear", std::move(net), pv::Shape{1, 1, kPixels}, seed};
+    net->add<pv::nn::Linear>("fc", kNumbers, 2);
+    return {"linear", std::move(net), pv::Shape{1, 1, kNumbers}, seed};
   }
 
   /// The usual radius, in the floats that the network computes in.

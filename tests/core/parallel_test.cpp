@@ -10,23 +10,10 @@
 #include <string>
 #include <vector>
 
+#include "core/bits_checks.hpp"
 #include "pavise/core/error.hpp"
 
-namespace {
-
-/// Sets the number of threads for a scope.
-class Threads {
- public:
-  explicit Threads(int n) { pavise::set_thread_count(n); }
-  Threads(const Threads&) = delete;
-  Threads& operator=(const Threads&) = delete;
-  ~Threads() { pavise::set_thread_count(before_); }
-
- private:
-  int before_ = pavise::thread_count();
-};
-
-}  // namespace
+using pavise_test::Threads;
 
 TEST_CASE("parallel_for: every index once, for any number of threads") {
   for (const int threads : {1, 2, 3, 8}) {

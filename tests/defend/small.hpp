@@ -7,15 +7,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "core/bits_checks.hpp"
 #include "pavise/attack/pgd.hpp"
-#include "pavise/core/parallel.hpp"
 #include "pavise/data/synthetic.hpp"
 #include "pavise/defend/batch.hpp"
 #include "pavise/defend/history.hpp"
@@ -27,6 +26,8 @@
 namespace small {
 
 namespace pv = pavise;
+using pavise_test::same_bits;
+using pavise_test::Threads;
 
 inline constexpr std::int64_t kPixels = 16;
 
@@ -76,18 +77,6 @@ inline std::vector<float> state(const pv::nn::Model& model) {
   const auto s = model.parameters().state();
   return {s.begin(), s.end()};
 }
-
-template <class A, class B>
-bool same_bits(const A& a, const B& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof *a.data()) == 0;
-}
-
-/// The number of threads, put back at the end of a block.
-struct Threads {
-  explicit Threads(int n) { pv::set_thread_count(n); }
-  ~Threads() { pv::set_thread_count(before); }
-  int before = pv::thread_count();
-};
 
 /// softmax(beta z).
 inline std::vector<double> softmax(const std::vector<double>& z, double beta = 1) {

@@ -157,14 +157,14 @@ TEST_CASE("macer: no radius where a probability is 0 or the radius suffices") {
 }
 
 /// 16 pixels in the middle of the box, logits w x.
-pv::nn::Model linear_model() {
+pv::nn::Model linear_smoothed() {
   auto net = std::make_unique<pv::nn::Sequential<float>>();
   net->add<pv::nn::Linear>("fc", small::kPixels, 2);
   return {"linear", std::move(net), pv::Shape{1, 1, small::kPixels}, 3};
 }
 
 TEST_CASE("smoothadv: the adversary reaches the exact optimum of a linear model, in the ball") {
-  const auto model = linear_model();
+  const auto model = linear_smoothed();
   const auto set = small::images(20);
   std::vector<std::int64_t> positions;
   for (std::int64_t i = 0; i < 20; ++i) {
@@ -195,7 +195,7 @@ TEST_CASE("smoothadv: the adversary reaches the exact optimum of a linear model,
 }
 
 TEST_CASE("smoothadv: the adversary's noise is that of the pass it is made for") {
-  const auto model = linear_model();
+  const auto model = linear_smoothed();
   const defend::NoiseOptions noise{.sigma = 0.5, .draws = 2};
   const auto logits = [&](std::int64_t images, pv::Mode mode, std::uint32_t iteration) {
     std::vector<float> values(static_cast<std::size_t>((images + 15) / 16 * 16 * 16) + 16, 0.5f);

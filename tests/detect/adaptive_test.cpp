@@ -23,13 +23,13 @@ namespace evaluate = pavise::evaluate;
 namespace {
 
 /// An L2 ball as it is usual for digits.
-const attack::Threat& threat() {
+const attack::Threat& ball() {
   static const attack::Threat t = attack::l2(2.4);
   return t;
 }
 
 /// The published adaptive attack in few steps.
-attack::SuiteEntry carlini_wagner() { return evaluate::detector_carlini_wagner(threat()); }
+attack::SuiteEntry carlini_wagner() { return evaluate::detector_carlini_wagner(ball()); }
 
 /// An attack as an entry of a suite.
 template <class A>
@@ -38,7 +38,7 @@ attack::SuiteEntry entry(const A& attack) {
 }
 
 const std::vector<float>& fit_scores() {
-  static const auto scores = joint_detector().scores(plain_model(), attack::to_tensor(fit_images()));
+  static const auto scores = joint_detector().scores(undefended(), attack::to_tensor(fit_images()));
   return scores;
 }
 
@@ -53,9 +53,9 @@ TEST_CASE("adaptive: attacks that do not know of the detector are detected, and 
   const auto test = test_images(48);
   const std::vector<evaluate::DetectionAttack> attacks{{entry(attack::fgsm(attack::linf(0.1))), false},
                                                        {carlini_wagner(), false},
-                                                       {entry(attack::apgd_ce(threat())), true},
+                                                       {entry(attack::apgd_ce(ball())), true},
                                                        {carlini_wagner(), true}};
-  const auto report = evaluate::evaluate_detection(plain_model(), detector(), fit_scores(), test, threat(), attacks);
+  const auto report = evaluate::evaluate_detection(undefended(), detector(), fit_scores(), test, ball(), attacks);
   CHECK(report.total == 48);
   CHECK(report.clean_correct >= 45);
   CHECK(report.clean_served <= report.clean_correct);
@@ -96,10 +96,10 @@ TEST_CASE("adaptive: attacks that do not know of the detector are detected, and 
 
 TEST_CASE("adaptive: the same report from any number of threads, and images fare the same in another order") {
   const auto test = test_images(20);
-  const std::vector<evaluate::DetectionAttack> attacks{{entry(attack::Pgd(threat())), false},
-                                                       {entry(attack::apgd_ce(threat(), {.steps = 20})), true}};
+  const std::vector<evaluate::DetectionAttack> attacks{{entry(attack::Pgd(ball())), false},
+                                                       {entry(attack::apgd_ce(ball(), {.steps = 20})), true}};
   const auto run = [&](const pv::data::Dataset& set) {
-    return evaluate::evaluate_detection(plain_model(), detector(), fit_scores(), set, threat(), attacks);
+    return evaluate::evaluate_detection(undefended(), detector(), fit_scores(), set, ball(), attacks);
   };
   const auto report = run(test);
   {
@@ -129,7 +129,7 @@ TEST_CASE("adaptive: the same report from any number of threads, and images fare
 
 TEST_CASE("adaptive: every kind of attack sees the detector and is judged by it, targeted ones as well") {
   const auto test = test_images(24);
-  const auto guarded = detector().guard(plain_model());
+  const auto guarded = detector().guard(undefended());
   const auto images = attack::to_tensor(test);
   std::vector<std::int32_t> targets;
   for (std::int64_t i = 0; i < test.size(); ++i) {
@@ -140,7 +140,7 @@ TEST_CASE("adaptive: every kind of attack sees the detector and is judged by it,
     const bool targeted = attack.targeted();
     const auto labels = targeted ? std::span<const std::int32_t>(targets) : test.labels();
     const auto result = attack::run(attack, guarded, images, labels);
-    const auto scores = detector().scores(plain_model(), result.adversarial);
+    const auto scores = detector().scores(undefended(), result.adversarial);
     std::int64_t found = 0;
     for (std::size_t i = 0; i < scores.size(); ++i) {
       CHECK((result.rejected[i] != 0) == detector().flags(scores[i]));
@@ -156,7 +156,7 @@ TEST_CASE("adaptive: every kind of attack sees the detector and is judged by it,
   check(attack::Pgd(ball, {.steps = 40}), true);
   check(attack::apgd_t(ball, {.steps = 20}), true);
   check(attack::Square(ball, {.queries = 300}), true);
-  check(attack::DeepFool(threat()), false);
+  check(attack::DeepFool(ball), false);
   check(attack::Pgd(ball, {.steps = 40, .targeted = true}), true);
   check(attack::CarliniWagner(
             attack::l2(4.0),
@@ -170,8 +170,8 @@ TEST_CASE("adaptive: the evaluator gives a detector the adaptive attacks, and no
   options.suite = "quick";
   options.settings.queries = 500;
   options.signs.measure = false;
-  const auto guarded = detector().guard(plain_model());
-  const auto report = evaluate::robustness(guarded, test, threat(), options);
+  const auto guarded = detector().guard(undefended());
+  const auto report = evaluate::robustness(guarded, test, ball(), options);
   INFO(report.summary());
   CHECK(report.robust_accuracy() < 0.1);
   CHECK(report.clean_accuracy() > 0.85);
@@ -192,7 +192,7 @@ TEST_CASE("adaptive: the evaluator gives a detector the adaptive attacks, and no
   for (const auto& check : report.checks) {
     CHECK_MESSAGE(check.passed, check.name, ": ", check.detail);
   }
-  const auto scores = detector().scores(plain_model(), report.adversarial);
+  const auto scores = detector().scores(undefended(), report.adversarial);
   for (std::size_t i = 0; i < scores.size(); ++i) {
     CHECK((report.images[i].broken_by < 0 || !detector().flags(scores[i])));
   }
@@ -201,11 +201,11 @@ TEST_CASE("adaptive: the evaluator gives a detector the adaptive attacks, and no
 TEST_CASE("adaptive: what an evaluation of a detector refuses") {
   const auto test = test_images(4);
   const auto evaluate_with = [&](const std::vector<evaluate::DetectionAttack>& attacks, std::span<const float> fit) {
-    return refusal([&] { evaluate::evaluate_detection(plain_model(), detector(), fit, test, threat(), attacks); });
+    return refusal([&] { evaluate::evaluate_detection(undefended(), detector(), fit, test, ball(), attacks); });
   };
   CHECK(contains(evaluate_with({}, fit_scores()), "no attacks"));
   CHECK(contains(evaluate_with({{{"nothing", nullptr}, false}}, fit_scores()), "attack nothing is null"));
-  CHECK(contains(evaluate_with({{entry(attack::Pgd(threat(), {.targeted = true})), true}}, fit_scores()),
+  CHECK(contains(evaluate_with({{entry(attack::Pgd(ball(), {.targeted = true})), true}}, fit_scores()),
                  "takes labels as targets"));
-  CHECK(contains(evaluate_with({{entry(attack::fgsm(threat())), false}}, {}), "no scores"));
+  CHECK(contains(evaluate_with({{entry(attack::fgsm(ball())), false}}, {}), "no scores"));
 }

@@ -19,7 +19,7 @@ using namespace detect_checks;
 
 namespace {
 
-std::string contents(const std::string& path) {
+std::string text_of(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
 }
@@ -58,7 +58,7 @@ TEST_CASE("detector file: what is written comes back, bit by bit") {
 
 TEST_CASE("detector file: gives the scores and decisions of the detector that was saved") {
   const pavise_test::Scratch scratch;
-  const auto& model = plain_model();
+  const auto& model = undefended();
   const auto detector = joint_detector().fit(model, attack::to_tensor(fit_images()), 0.1);
   auto file = sample(model);
   file.detector = detector;
@@ -89,7 +89,7 @@ TEST_CASE(
   const auto model = small_model();
   const auto path = scratch / "d.detector";
   save_detector(path, sample(model));
-  const std::string good = contents(path);
+  const std::string good = text_of(path);
   const auto refused = [&](std::string text) {
     const std::vector<std::uint8_t> bytes(text.begin(), text.end());
     scratch.write("d.detector", bytes);

@@ -21,13 +21,13 @@ using namespace detect_checks;
 
 namespace {
 
-constexpr std::int64_t kPixels = 12;
+constexpr std::int64_t kInputs = 12;
 constexpr std::int64_t kClasses = 4;
 
 /// One linear layer on images (1,3,4).
-pv::nn::Model linear_model() {
+pv::nn::Model linear_classifier() {
   auto net = std::make_unique<pv::nn::Sequential<float>>();
-  net->add<pv::nn::Linear>("fc", kPixels, kClasses);
+  net->add<pv::nn::Linear>("fc", kInputs, kClasses);
   return {"linear", std::move(net), pv::Shape{1, 3, 4}, 7};
 }
 
@@ -40,8 +40,8 @@ std::vector<double> softmax_of(const pv::nn::Model& model, const std::vector<dou
   double sum = 0;
   for (std::size_t k = 0; k < kClasses; ++k) {
     double z = static_cast<double>(bias[k]);
-    for (std::size_t e = 0; e < kPixels; ++e) {
-      z += static_cast<double>(weight[k * kPixels + e]) * image[e];
+    for (std::size_t e = 0; e < kInputs; ++e) {
+      z += static_cast<double>(weight[k * kInputs + e]) * image[e];
     }
     p[k] = std::exp(z);
     sum += p[k];
@@ -76,7 +76,7 @@ std::vector<double> median(const std::vector<double>& image) {
   return out;
 }
 
-pv::Tensor<float> random_images(std::int64_t n) {
+pv::Tensor<float> noise_images(std::int64_t n) {
   pv::Tensor<float> images(pv::Shape{n, 1, 3, 4});
   pv::RandomSequence random({.seed = 9, .purpose = pv::Purpose::test});
   for (float& v : images) {
@@ -96,8 +96,8 @@ void scale_weights(pv::nn::Model& model, float factor) {
 }  // namespace
 
 TEST_CASE("detector: the score is the largest L1 distance of softmaxes, as double has it") {
-  auto model = linear_model();
-  const auto images = random_images(37);
+  auto model = linear_classifier();
+  const auto images = noise_images(37);
   for (const float factor : {1.0f, 20.0f}) {
     scale_weights(model, factor);
     const auto scores = joint_detector().scores(model, images);
@@ -124,7 +124,7 @@ TEST_CASE("detector: the score is the largest L1 distance of softmaxes, as doubl
 }
 
 TEST_CASE("detector: a score is the same bits in any company, order, number of threads and instruction set") {
-  const auto& model = plain_model();
+  const auto& model = undefended();
   const auto images = attack::to_tensor(test_images(37));
   const auto detector = joint_detector();
   const auto scores = detector.scores(model, images);
@@ -149,7 +149,7 @@ TEST_CASE("detector: a score is the same bits in any company, order, number of t
 }
 
 TEST_CASE("detector: an image of NaN is flagged by any threshold, and its neighbours keep their scores") {
-  const auto& model = plain_model();
+  const auto& model = undefended();
   auto images = attack::to_tensor(test_images(20));
   const auto detector = joint_detector();
   const auto before = detector.scores(model, images);
@@ -180,7 +180,7 @@ TEST_CASE("detector: an image of NaN is flagged by any threshold, and its neighb
 }
 
 TEST_CASE("detector: as a classifier it refuses exactly what the score flags, at the threshold itself as well") {
-  const auto& model = plain_model();
+  const auto& model = undefended();
   const auto set = test_images(48);
   const auto images = attack::to_tensor(set);
   const auto detector = joint_detector();
@@ -204,7 +204,7 @@ TEST_CASE("detector: as a classifier it refuses exactly what the score flags, at
 }
 
 TEST_CASE("detector: fits a share of clean images, and says what it refuses") {
-  const auto& model = plain_model();
+  const auto& model = undefended();
   const auto images = attack::to_tensor(fit_images());
   const auto detector = joint_detector();
   CHECK_FALSE(detector.fitted());
@@ -219,8 +219,8 @@ TEST_CASE("detector: fits a share of clean images, and says what it refuses") {
   CHECK(contains(refusal([&] { detector.with_threshold(2.5f); }), "threshold of 2.5"));
   CHECK(contains(refusal([&] { detector.with_threshold(std::nanf("")); }), "threshold of nan"));
   CHECK(contains(refusal([&] { fitted.guard(fitted.guard(model)); }), "refuses inputs itself"));
-  CHECK(contains(refusal([&] { detector.scores(model, random_images(2)); }), "got (2,1,3,4)"));
-  CHECK(contains(refusal([&] { detector.scores(linear_model(), images); }), "(1,3,4)"));
+  CHECK(contains(refusal([&] { detector.scores(model, noise_images(2)); }), "got (2,1,3,4)"));
+  CHECK(contains(refusal([&] { detector.scores(linear_classifier(), images); }), "(1,3,4)"));
   CHECK(detector.scores(model, pv::Tensor<float>(pv::Shape{0, 1, 28, 28})).empty());
 }
 

@@ -22,7 +22,7 @@ using pavise_test::refusal;
 
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kInfinite = std::numeric_limits<float>::infinity();
 
 /// Scores with many equal ones.
 std::vector<float> coarse_scores(std::size_t n, std::uint32_t which) {
@@ -48,7 +48,7 @@ TEST_CASE("threshold: sorted(scores)[ceil(n (1 - rate)) - 1], with ties, equal s
   CHECK(fit_threshold({0.3f}, 0.999) == 0.3f);
   CHECK(fit_threshold(std::vector<float>(7, 0.25f), 0.5) == 0.25f);
   CHECK(fit_threshold({0.1f, 0.2f, 0.2f, 0.2f, 0.2f}, 0.4) == 0.2f);
-  CHECK(fit_threshold({0.1f, 0.2f, kInfinity}, 0.34) == 0.2f);
+  CHECK(fit_threshold({0.1f, 0.2f, kInfinite}, 0.34) == 0.2f);
 }
 
 TEST_CASE("threshold: flags at most the asked share of the scores that it was fitted on, whatever rounding says") {
@@ -74,16 +74,16 @@ TEST_CASE("threshold: refuses what gives none, by its value") {
   CHECK(contains(refusal([] { fit_threshold({1.0f}, -0.1); }), "rate of -0.1"));
   CHECK(contains(refusal([] { fit_threshold({1.0f}, std::nan("")); }), "rate of nan"));
   CHECK(contains(refusal([] { fit_threshold({0.5f, std::nanf("")}, 0.05); }), "score 1 is nan"));
-  CHECK(contains(refusal([] { fit_threshold({0.5f, kInfinity}, 0.05); }), "is inf"));
+  CHECK(contains(refusal([] { fit_threshold({0.5f, kInfinite}, 0.05); }), "is inf"));
 }
 
 TEST_CASE("roc: a curve of known scores, from nothing flagged to everything") {
   const std::vector<float> clean{0.1f, 0.2f, 0.3f, 0.4f};
-  const std::vector<float> adversarial{0.3f, 0.5f, 0.6f, 0.6f, kInfinity};
+  const std::vector<float> adversarial{0.3f, 0.5f, 0.6f, 0.6f, kInfinite};
   const auto curve = evaluate::roc(clean, adversarial);
-  const std::vector<evaluate::RocPoint> expected{{kInfinity, 0, 0}, {0.6f, 0, 0.2},    {0.5f, 0, 0.6},
+  const std::vector<evaluate::RocPoint> expected{{kInfinite, 0, 0}, {0.6f, 0, 0.2},    {0.5f, 0, 0.6},
                                                  {0.4f, 0, 0.8},    {0.3f, 0.25, 0.8}, {0.2f, 0.5, 1},
-                                                 {0.1f, 0.75, 1},   {-kInfinity, 1, 1}};
+                                                 {0.1f, 0.75, 1},   {-kInfinite, 1, 1}};
   REQUIRE(curve.size() == expected.size());
   for (std::size_t i = 0; i < curve.size(); ++i) {
     CHECK(curve[i].threshold == expected[i].threshold);
@@ -99,7 +99,7 @@ TEST_CASE("roc: all equal says nothing, separated scores everything, and one of 
   CHECK(evaluate::roc(equal, std::vector<float>(3, 0.5f)).size() == 2);
   CHECK(evaluate::area_under_roc(std::vector{0.1f}, std::vector{0.2f}) == 1.0);
   CHECK(evaluate::area_under_roc(std::vector{0.2f}, std::vector{0.1f}) == 0.0);
-  CHECK(evaluate::area_under_roc(std::vector{kInfinity}, std::vector{kInfinity}) == 0.5);
+  CHECK(evaluate::area_under_roc(std::vector{kInfinite}, std::vector{kInfinite}) == 0.5);
 }
 
 TEST_CASE("roc: area and points are those of pairs and scores counted one by one") {
@@ -140,7 +140,7 @@ TEST_CASE("roc: refuses no scores and NaN; a share counts NaN as flagged") {
                    evaluate::roc(some, std::vector{0.1f, std::nanf("")});
                  }),
                  "adversarial score 1 is nan"));
-  const auto share = evaluate::flagged_share(std::vector{0.1f, 0.3f, std::nanf(""), kInfinity, 0.2f}, 0.2f, 0.05);
+  const auto share = evaluate::flagged_share(std::vector{0.1f, 0.3f, std::nanf(""), kInfinite, 0.2f}, 0.2f, 0.05);
   CHECK(share.flagged == 3);
   CHECK(share.total == 5);
   CHECK(share.interval.low == doctest::Approx(0.14663).epsilon(1e-4));  // R: binom.test(3, 5)

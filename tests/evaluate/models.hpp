@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <functional>
 #include <span>
 #include <string>
@@ -16,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/bits_checks.hpp"
 #include "pavise/attack/classifier.hpp"
 #include "pavise/attack/pgd.hpp"
 #include "pavise/autodiff/elementwise.hpp"
@@ -30,6 +30,7 @@ namespace evaluate_checks {
 namespace pv = pavise;
 namespace attack = pavise::attack;
 namespace evaluate = pavise::evaluate;
+using pavise_test::same_bits;
 
 inline const pv::data::Split& digits() {
   static const auto split = pv::data::drawn_digits({.train = 6000, .test = 400, .seed = 5});
@@ -140,12 +141,6 @@ inline evaluate::Options few_steps() {
   options.settings = {.steps = 20, .targets = 3, .queries = 200, .draws = 8};
   options.signs.steps = 20;
   return options;
-}
-
-/// Whether two floats, or vectors of them, are the same bits.
-template <class A, class B>
-bool same_bits(const A& a, const B& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof *a.data()) == 0;
 }
 
 /// Checks that two reports say the same of all images together, bit by bit, `seconds` apart.

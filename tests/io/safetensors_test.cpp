@@ -35,7 +35,7 @@ std::string refusal(const Bytes& bytes) {
 
 std::string refusal(const std::string& header, std::size_t data) { return refusal(file_with(header, data)); }
 
-io::SafetensorsFile sample() {
+io::SafetensorsFile sample_file() {
   io::SafetensorsFile file;
   file.metadata = {{"architecture", "{\"layers\": [1, 2]}"}, {"quote\"", "\xC3\xA9\n"}};
   file.tensors.push_back(Entry::of("u8", Tensor<std::uint8_t>(Shape{3}, {1, 2, 3})));
@@ -51,7 +51,7 @@ io::SafetensorsFile sample() {
 
 TEST_CASE("safetensors: round trip of every type, bit for bit, in order") {
   const Scratch scratch;
-  const auto file = sample();
+  const auto file = sample_file();
   const auto path = scratch / "model.safetensors";
   io::write_safetensors(path, file);
   const auto back = io::read_safetensors(path);
@@ -155,7 +155,7 @@ TEST_CASE("safetensors: deep nesting costs nothing") {
 
 TEST_CASE("safetensors: a truncated or damaged file is refused or read, and nothing else") {
   const Scratch scratch;
-  io::write_safetensors(scratch / "file", sample());
+  io::write_safetensors(scratch / "file", sample_file());
   const auto bytes = io::read_file(scratch / "file");
   const auto read = [](const Bytes& b) { io::parse_safetensors(b, "file"); };
   check_truncations(bytes, read);
@@ -165,18 +165,18 @@ TEST_CASE("safetensors: a truncated or damaged file is refused or read, and noth
 TEST_CASE("safetensors: what cannot be written is refused, and the old file stays") {
   const Scratch scratch;
   const auto path = scratch / "file";
-  io::write_safetensors(path, sample());
+  io::write_safetensors(path, sample_file());
   const auto before = io::read_file(path);
-  auto twice = sample();
+  auto twice = sample_file();
   twice.tensors.push_back(twice.tensors.front());
   CHECK_THROWS_AS(io::write_safetensors(path, twice), pavise::ValueError);
-  auto wrong = sample();
+  auto wrong = sample_file();
   wrong.tensors.front().bytes.pop_back();
   CHECK_THROWS_AS(io::write_safetensors(path, wrong), pavise::ShapeError);
-  auto bad = sample();
+  auto bad = sample_file();
   bad.metadata["x"] = "\xFF";
   CHECK_THROWS_AS(io::write_safetensors(path, bad), pavise::ValueError);
-  CHECK_THROWS_AS(io::write_safetensors(scratch / "no/folder", sample()), pavise::IoError);
+  CHECK_THROWS_AS(io::write_safetensors(scratch / "no/folder", sample_file()), pavise::IoError);
   CHECK(io::read_file(path) == before);
   CHECK_THROWS_AS(Entry::of<float>("x", Shape{3}, std::vector<float>(2)), pavise::ShapeError);
 }

@@ -62,8 +62,8 @@ namespace kernels = pavise::kernels;
 
 namespace {
 
-const float kInfinity = std::numeric_limits<float>::infinity();
-const float kNan = std::numeric_limits<float>::quiet_NaN();
+const float kInfinite = std::numeric_limits<float>::infinity();
+const float kNotANumber = std::numeric_limits<float>::quiet_NaN();
 
 /// exp (0) or log (1) of every element.
 std::vector<float> math(int function, int lanes, const std::vector<float>& x) {
@@ -78,7 +78,7 @@ std::vector<float> math(int function, int lanes, const std::vector<float>& x) {
 double ulps(float got, double exact) {
   const float nearest = static_cast<float>(exact);
   const double unit =
-      std::max(static_cast<double>(std::nextafter(std::abs(nearest), kInfinity) - std::abs(nearest)), 1e-45);
+      std::max(static_cast<double>(std::nextafter(std::abs(nearest), kInfinite) - std::abs(nearest)), 1e-45);
   return std::abs(static_cast<double>(got) - exact) / unit;
 }
 
@@ -101,7 +101,7 @@ TEST_CASE("packs: every operator is the scalar one in every lane") {
         f[5] = 0.0f;
         f[21] = -0.0f;
         d[5] = -0.0;
-        f[7] = kInfinity;
+        f[7] = kInfinite;
         d[7] = -std::numeric_limits<double>::infinity();
       }
       kernels::run([&](auto isa) {
@@ -146,15 +146,15 @@ TEST_CASE("exp: within 2 units in the last place, and its ends") {
     CHECK(math(0, 1, x) == y);
     first = first.empty() ? y : first;
     CHECK(first == y);
-    std::vector<float> ends{0, -0.0f, -88, -kInfinity, 89, kInfinity, kNan, 1};
+    std::vector<float> ends{0, -0.0f, -88, -kInfinite, 89, kInfinite, kNotANumber, 1};
     ends.resize(16, 0.0f);
     const auto e = math(0, 16, ends);
     CHECK(e[0] == 1);
     CHECK(e[1] == 1);
     CHECK(e[2] == 0);
     CHECK(e[3] == 0);
-    CHECK(e[4] == kInfinity);
-    CHECK(e[5] == kInfinity);
+    CHECK(e[4] == kInfinite);
+    CHECK(e[5] == kInfinite);
     CHECK(std::isnan(e[6]));
   });
 }
@@ -177,13 +177,13 @@ TEST_CASE("log: within 2 units in the last place, and its ends") {
     CHECK(math(1, 1, x) == y);
     first = first.empty() ? y : first;
     CHECK(first == y);
-    std::vector<float> ends{1, 0, -1, kInfinity, kNan, -kInfinity};
+    std::vector<float> ends{1, 0, -1, kInfinite, kNotANumber, -kInfinite};
     ends.resize(16, 1.0f);
     const auto e = math(1, 16, ends);
     CHECK(e[0] == 0);
-    CHECK(e[1] == -kInfinity);
+    CHECK(e[1] == -kInfinite);
     CHECK(std::isnan(e[2]));
-    CHECK(e[3] == kInfinity);
+    CHECK(e[3] == kInfinite);
     CHECK(std::isnan(e[4]));
     CHECK(std::isnan(e[5]));
   });

@@ -66,7 +66,7 @@ std::vector<float> flat(const std::vector<std::vector<float>>& x) {
   return out;
 }
 
-double normal_cdf(double x) { return 0.5 * std::erfc(-x / std::numbers::sqrt2); }
+double gaussian_cdf(double x) { return 0.5 * std::erfc(-x / std::numbers::sqrt2); }
 
 }  // namespace
 
@@ -160,9 +160,9 @@ TEST_CASE("random_normal: moments, tails, distribution, and no correlation of ne
   CHECK(std::abs(cube) < 4 * std::sqrt(15 / n));
   CHECK(std::abs(fourth - 3) < 4 * std::sqrt(96 / n));
   CHECK(std::abs(neighbour) < 4 / std::sqrt(n));
-  const double expected = n * 2 * normal_cdf(-3);
+  const double expected = n * 2 * gaussian_cdf(-3);
   CHECK(std::abs(beyond - expected) < 4 * std::sqrt(expected));
-  CHECK(kolmogorov_smirnov(x, normal_cdf) < 1.95);
+  CHECK(kolmogorov_smirnov(x, gaussian_cdf) < 1.95);
   double between = 0;
   for (std::size_t e = 0; e < images[0].size(); ++e) {
     between += static_cast<double>(images[0][e]) * static_cast<double>(images[1][e]);
@@ -176,7 +176,7 @@ TEST_CASE("fill_normal: standard normal, the same under every instruction set an
   kernels::run([&](auto isa) {
     fill_normal<float>(isa, whole.data(), static_cast<std::int64_t>(whole.size()), kSeed, counter, 0);
   });
-  CHECK(kolmogorov_smirnov(whole, normal_cdf) < 1.95);
+  CHECK(kolmogorov_smirnov(whole, gaussian_cdf) < 1.95);
   each_isa([&] {
     std::vector<float> parts(whole.size());
     for (std::size_t at = 0; at < whole.size(); at += whole.size() / 4) {

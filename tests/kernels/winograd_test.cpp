@@ -35,11 +35,11 @@ Floats draw(std::int64_t n, int lanes, std::uint32_t what) {
   return out;
 }
 
-struct Problem {
+struct Product {
   std::int64_t channels, rows, height, width;
 };
 
-kernels::ConvGeometry geometry(const Problem& p) {
+kernels::ConvGeometry geometry(const Product& p) {
   return {.in_channels = p.channels,
           .in_height = p.height,
           .in_width = p.width,
@@ -53,7 +53,7 @@ kernels::ConvGeometry geometry(const Problem& p) {
 
 /// One direction of the convolution: what it reads, and what it writes.
 struct Direction {
-  Direction(const Problem& p, bool back_) : back(back_), shape{p.channels, p.rows, p.height, p.width} {
+  Direction(const Product& p, bool back_) : back(back_), shape{p.channels, p.rows, p.height, p.width} {
     if (back) {
       std::swap(shape.channels, shape.rows);
     }
@@ -65,7 +65,7 @@ struct Direction {
 };
 
 /// The kernel's result for one group; `out` holds what is there before.
-Floats winograd(const Problem& p, const Direction& d, const Floats& weight, const Floats& in, Floats out, int lanes,
+Floats winograd(const Product& p, const Direction& d, const Floats& weight, const Floats& in, Floats out, int lanes,
                 const kernels::Epilogue<float>& e) {
   const auto plan = kernels::matrix_plan(d.shape.rows, d.shape.channels, false);
   const std::size_t size = out.size();
@@ -90,7 +90,7 @@ Floats winograd(const Problem& p, const Direction& d, const Floats& weight, cons
 }
 
 /// Sums of the direct convolution (or of its derivative) for one image of `lanes`.
-std::vector<double> direct(const Problem& p, bool back, const Floats& weight, const Floats& in, int lanes, int lane) {
+std::vector<double> direct(const Product& p, bool back, const Floats& weight, const Floats& in, int lanes, int lane) {
   std::vector<double> out(static_cast<std::size_t>((back ? p.channels : p.rows) * p.height * p.width), 0.0);
   for (std::int64_t o = 0; o < p.rows; ++o) {
     for (std::int64_t c = 0; c < p.channels; ++c) {
@@ -129,14 +129,14 @@ bool same_bits(const Floats& a, const Floats& b) {
 }
 
 /// Odd extents, extents below one tile, rows and channels that no tile divides, one block of tiles and several.
-const Problem kProblems[] = {{32, 32, 7, 7},  {37, 41, 14, 14}, {5, 3, 1, 1},   {1, 1, 4, 9},
+const Product kProblems[] = {{32, 32, 7, 7},  {37, 41, 14, 14}, {5, 3, 1, 1},   {1, 1, 4, 9},
                              {70, 33, 5, 11}, {33, 17, 6, 3},   {300, 7, 9, 4}, {2, 50, 13, 2}};
 
 }  // namespace
 
 TEST_CASE("winograd: forward and input gradient, with every epilogue, against the direct convolution in double") {
   each_isa([] {
-    for (const Problem& p : kProblems) {
+    for (const Product& p : kProblems) {
       const auto weight = draw(p.rows * p.channels * 9, 1, 1);
       for (const bool back : {false, true}) {
         const Direction d(p, back);
@@ -182,7 +182,7 @@ TEST_CASE("winograd: forward and input gradient, with every epilogue, against th
 }
 
 TEST_CASE("winograd: the same bits alone and among sixteen, under each instruction set") {
-  for (const Problem& p : kProblems) {
+  for (const Product& p : kProblems) {
     const auto weight = draw(p.rows * p.channels * 9, 1, 1);
     for (const bool back : {false, true}) {
       const Direction d(p, back);

@@ -27,7 +27,7 @@ namespace {
 constexpr std::int64_t kImages = 18;  // a group and a part of one
 
 template <class T>
-using Values = std::vector<std::vector<T>>;
+using AllValues = std::vector<std::vector<T>>;
 
 /// Gives every normalisation scales, shifts and statistics that do something.
 template <class T>
@@ -65,7 +65,7 @@ nn::BasicModel<T> model_of(const std::string& layers, Shape input) {
 /// Logits and gradients of all images of an evaluation pass, and how many of its operations are normalisations.
 template <class T>
 struct Evaluation {
-  Values<T> logits, gradients;
+  AllValues<T> logits, gradients;
   int norms = 0;
 
   Evaluation(const nn::BasicModel<T>& model, bool folded) {
@@ -84,7 +84,7 @@ struct Evaluation {
 
 /// The largest difference, relative to the largest value.
 template <class T>
-double difference(const Values<T>& a, const Values<T>& b) {
+double difference(const AllValues<T>& a, const AllValues<T>& b) {
   double largest = 0;
   double worst = 0;
   for (std::size_t n = 0; n < a.size(); ++n) {
@@ -178,7 +178,7 @@ TEST_CASE("training passes do not fold, nor do they see folded weights") {
 TEST_CASE("whatever changes a model, its folded weights follow") {
   const auto model = small_resnet();
   auto& store = model.parameters();
-  Values<float> before = Evaluation<float>(model, true).logits;
+  AllValues<float> before = Evaluation<float>(model, true).logits;
   const auto check_changed = [&](const char* what) {
     CAPTURE(std::string(what));
     const auto now = Evaluation<float>(model, true).logits;
@@ -274,7 +274,7 @@ TEST_CASE("a convolution before several normalisations folds each of them") {
       x.data()[i] = model_check::pixel(i % 16, i / 16);
     }
     const Var<double> y = nn::forward_pair<double>(conv, norm, x, true);
-    return Values<double>{{y.data(), y.data() + y.size() * 16}};
+    return AllValues<double>{{y.data(), y.data() + y.size() * 16}};
   };
   CHECK(difference(values(clean, true), values(adversarial, true)) > 1e-2);
   for (int round = 0; round < 2; ++round) {

@@ -15,15 +15,12 @@ mkdir "$scratch/include"
 for directory in /usr/include/doctest /usr/local/include/doctest; do
   if [ -d "$directory" ]; then ln -s "$directory" "$scratch/include/doctest"; break; fi
 done
-compile() {
+printf '#include "%s.cpp"\n' autodiff/op_check autodiff/op_table_test autodiff/op_table_values_test \
+  autodiff/op_table_structure_test autodiff/op_table_losses_test >"$scratch/tests.cpp"
+for source in "$root/tests/main.cpp" "$scratch/tests.cpp"; do
   $compiler -std=c++20 -O1 -fopenmp -Wall -Wextra -Werror -I "$root/include" -I "$root/kernels" -I "$root/tests" \
-    -isystem "$scratch/include" -c "$root/tests/$1.cpp" -o "$scratch/$(basename "$1").o"
-}
-export -f compile
-export compiler root scratch
-sources=(main autodiff/op_check autodiff/op_table_test autodiff/op_table_values_test autodiff/op_table_structure_test
-  autodiff/op_table_losses_test)
-printf '%s\n' "${sources[@]}" | xargs -P "$(cores)" -I SOURCE bash -c 'compile SOURCE'
+    -isystem "$scratch/include" -c "$source" -o "$scratch/$(basename "$source").o"
+done
 $compiler -fopenmp "$scratch"/*.o -o "$scratch/arm64"
 
 export PAVISE_PRINT_BITS=1 OMP_WAIT_POLICY=passive
