@@ -66,6 +66,51 @@ inline void check_momentum(Report& report, const Table& t) {
   }
 }
 
+/// Random points near images, of more and of fewer elements than a block of signs, and what is made of them.
+inline void check_probes(Report& report, const Table& t) {
+  const Keys keys(t, kImages);
+  for (const std::int64_t n : {1, 9, 128, 275}) {
+    const kernels::cuda::LaneBox box{0.0f, 1.0f};
+    const auto iterations = Keys::ramp(kImages, 5, 3);
+    const auto host_iteration = to_lanes(iterations, kImages, 1, 16);
+    const OnDevice<std::uint32_t> iteration(t, to_lanes(iterations, kImages, 1, 32));
+    Rows factor = numbers(kImages, 12, 0.1f, 1.0f);
+    for (std::size_t l = 0; l < factor.size(); l += 4) {  // lanes that stay
+      factor[l] = 0.0f;
+    }
+    std::vector<LaneArray> arrays;
+    for (std::uint32_t k = 0; k < 9; ++k) {  // x, then results
+      arrays.push_back({numbers(kImages * n, k, 0.0f, 1.0f), n});
+    }
+    arrays.push_back({numbers(kImages, 13, 0.01f, 0.2f), 1});
+    arrays.push_back({factor, 1});
+    compare_lanes(
+        report, t, pavise::concat("probes of ", n), kImages, arrays,
+        [&](const std::vector<float*>& a, std::int64_t g) {
+          const std::uint32_t* at = host_iteration.data() + g * 16;
+          kernels::run_light([&](auto isa) {
+            sign_probe<float>(isa, a[1], a[0], n, 16, keys.host(g), at, a[9], box.low, box.high);
+            sign_slope<float>(isa, a[2], a[0], n, 16, keys.host(g), at, a[9], a[10], box.low, box.high);
+            sphere_probe<float>(isa, a[3], a[0], n, 16, kernels::Distribution::uniform, keys.host(g), at, a[9], box.low,
+                                box.high);
+            sphere_probe<float>(isa, a[4], a[0], n, 16, kernels::Distribution::normal, keys.host(g), at, a[9], box.low,
+                                box.high);
+            probe_sums<float>(isa, a[5], a[6], a[4], a[0], n, 16, a[10], a[9]);
+            slope_adam<float>(isa, a[0], a[2], a[7], a[8], n, 16, 3.0f, a[10], a[9]);
+          });
+        },
+        [&](const std::vector<float*>& a, std::int64_t groups) {
+          const kernels::cuda::ProbeDraws draws{keys.device(), iteration.get()};
+          t.sign_probe(nullptr, a[1], a[0], draws, a[9], box, n, groups);
+          t.sign_slope(nullptr, a[2], a[0], draws, a[9], a[10], box, n, groups);
+          t.sphere_probe(nullptr, a[3], a[0], kernels::Distribution::uniform, draws, a[9], box, n, groups);
+          t.sphere_probe(nullptr, a[4], a[0], kernels::Distribution::normal, draws, a[9], box, n, groups);
+          t.probe_sums(nullptr, a[5], a[6], a[4], a[0], a[10], a[9], n, groups);
+          t.slope_adam(nullptr, a[0], a[2], a[7], a[8], 3.0f, a[10], a[9], n, groups);
+        });
+  }
+}
+
 /// Rounds of Auto-PGD from made-up losses and gradients: verdicts, best points, restarts and steps.
 inline void check_apgd(Report& report, const Table& t) {
   constexpr std::int64_t kSteps = 9;

@@ -18,6 +18,7 @@
 #include "pavise/attack/ead.hpp"
 #include "pavise/attack/fab.hpp"
 #include "pavise/attack/fmn.hpp"
+#include "pavise/attack/hop_skip_jump.hpp"
 #include "pavise/attack/mifgsm.hpp"
 #include "pavise/attack/pgd.hpp"
 #include "pavise/attack/run.hpp"
@@ -231,8 +232,6 @@ inline void check_device_attacks(Report& report, const Model& model, std::int64_
   compare_attack(report, Square(linf(0.0), {.queries = 3}), model, on_device, images);
   // Without lanes on the device: through the exchange.
   compare_attack(report, Square(l2(1.0), {.queries = 5}), model, on_device, std::min<std::int64_t>(images, 6));
-  compare_attack(report, Spsa(linf(0.1), {.steps = 2, .samples = 2}), model, on_device,
-                 std::min<std::int64_t>(images, 6));
 }
 
 /// Searches whose steps the host decides, and whose images are on the device. Other images than attempts at a time, so
@@ -266,6 +265,10 @@ inline void check_device_searches(Report& report, const Model& model, std::int64
     }
   }
   for (const auto& threat : {linf(0.05), l2(0.3)}) {
+    for (const bool targeted : {false, true}) {
+      compare(Spsa(threat, {.steps = 2, .samples = 4, .targeted = targeted}));
+    }
+    compare(HopSkipJump(threat, {.steps = 2, .initial_samples = 5, .queries = 60}));
     compare(fab_t(threat, {.steps = 3, .targets = 4}));
     compare(DeepFool(threat, {.steps = 4}));
   }

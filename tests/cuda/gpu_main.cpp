@@ -45,6 +45,7 @@ const Check kChecks[] = {
     {"attack_steps", true, cuda_checks::check_attack_steps},
     {"apgd", true, cuda_checks::check_apgd},
     {"momentum", true, cuda_checks::check_momentum},
+    {"probes", true, cuda_checks::check_probes},
     {"rows", true, cuda_checks::check_rows},
     {"losses", true, cuda_checks::check_losses},
     {"softmax", true, cuda_checks::check_softmax},

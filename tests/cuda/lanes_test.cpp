@@ -10,6 +10,7 @@
 #include "pavise_kernels/cuda/norm.cu"
 #include "pavise_kernels/cuda/optimizer.cu"
 #include "pavise_kernels/cuda/pool.cu"
+#include "pavise_kernels/cuda/probe.cu"
 #include "pavise_kernels/cuda/random.cu"
 #include "pavise_kernels/cuda/reduce.cu"
 #include "pavise_kernels/cuda/row_norm.cu"
@@ -29,6 +30,7 @@ TEST_CASE("cuda softmax: the CPU's bits") { check_in_each_order(cuda_checks::che
 TEST_CASE("cuda attack steps: the CPU's bits") { check_in_each_order(cuda_checks::check_attack_steps); }
 TEST_CASE("cuda Auto-PGD: the CPU's bits") { check_in_each_order(cuda_checks::check_apgd); }
 TEST_CASE("cuda momentum: the CPU's bits") { check_in_each_order(cuda_checks::check_momentum); }
+TEST_CASE("cuda probes: the CPU's bits") { check_in_each_order(cuda_checks::check_probes); }
 TEST_CASE("cuda rows") { check_in_each_order(cuda_checks::check_rows); }
 TEST_CASE("cuda random numbers: the CPU's bits") { check_in_each_order(cuda_checks::check_random); }
 TEST_CASE("cuda element-wise: the CPU's bits") { check_in_each_order(cuda_checks::check_elementwise); }

@@ -46,8 +46,8 @@ struct Attempts {
     float* start;  ///< gets the starting point, in row-major order
     std::int32_t label = 0;
     std::int32_t other = 0;     ///< Ascent: the class beside it of the targeted ratio
-    std::uint32_t image = 0;    ///< RandomSearch: what keys its random numbers
-    std::uint32_t restart = 0;  ///< RandomSearch
+    std::uint32_t image = 0;    ///< what keys its random numbers,
+    std::uint32_t restart = 0;  ///< with this
   };
   /// Writes what attempt i begins with. Several threads call it.
   std::function<void(std::int64_t i, Begun&)> begin = {};

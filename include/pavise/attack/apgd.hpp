@@ -89,29 +89,18 @@ class Apgd : public SearchAttack {
     ascent.targeted = options_.targeted;
     ascent.sign = detail::apgd_sign(options_);
     const std::int64_t n = model.input_shape().numel();
-    const auto attempt_of = [&](std::int64_t i) -> Attempt& { return attempts[static_cast<std::size_t>(i)]; };
-    ascent.begin = [&](std::int64_t i, Attempts::Begun& begun) {
-      const Attempt& a = attempt_of(i);
-      const auto row = work.images.row(a.image);
-      std::copy(row.begin(), row.end(), begun.clean);
-      begun.label = work.labels[static_cast<std::size_t>(a.image)];
+    bind(ascent, work, attempts, true, [&](const Attempt& a, Attempts::Begun& begun) {
       begun.other = options_.loss == ApgdLoss::dlr_targeted
                         ? detail::apgd_other_class(work.ranking(a.image), begun.label, a.restart, options_.targets,
                                                    options_.targeted)
                         : begun.label;
       if (options_.random_start) {
-        detail::apgd_start_point(threat(), threat().epsilon, work.seed, work.id(a.image), a.restart, begun.clean, n,
+        detail::apgd_start_point(threat(), threat().epsilon, work.seed, begun.image, begun.restart, begun.clean, n,
                                  begun.start);
       } else {
         std::copy_n(begun.clean, n, begun.start);
       }
-    };
-    ascent.end = [&](std::int64_t i, const float* adversarial, std::int64_t passes) {
-      Attempt& a = attempt_of(i);
-      a.adversarial.assign(adversarial, adversarial + n);
-      a.forward = a.backward = passes;
-      work.done(1);
-    };
+    });
     device->ascend(ascent, static_cast<std::int64_t>(attempts.size()));
   }
 

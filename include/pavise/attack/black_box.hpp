@@ -51,25 +51,13 @@ inline float cross_entropy_of(const Lanes& lanes, const Answer& answer, int lane
   return static_cast<float>(std::log(sum) + (largest - logit(lanes.labels()[lane])));
 }
 
-/// The images and restarts in the lanes, as kernels want them; `iterations` (one for each lane) is theirs as well.
-struct LaneNames {
-  alignas(64) PerLane<std::uint32_t> image{};
-  alignas(64) PerLane<std::uint32_t> restart{};
-  alignas(64) PerLane<std::uint32_t> iteration{};
-
-  void set(const Lanes& lanes, int lane, std::int64_t number) {
-    const auto l = static_cast<std::size_t>(lane);
-    image[l] = lanes.id(lane);
-    restart[l] = lanes.restart(lane);
-    iteration[l] = static_cast<std::uint32_t>(number);
-  }
-  kernels::LaneKeys keys(const Lanes& lanes) const {
-    return {.seed = lanes.seed(),
-            .purpose = static_cast<std::uint32_t>(Purpose::attack_step),
-            .iteration = 0,
-            .image = image.data(),
-            .restart = restart.data()};
-  }
-};
+/// Keys for the lanes of an attack; `iteration` is whoever draws's to set.
+inline LaneDraws draws_of(const Lanes& lanes) {
+  return {.seed = lanes.seed(),
+          .purpose = static_cast<std::uint32_t>(Purpose::attack_step),
+          .image = lanes.values<std::uint32_t>(),
+          .restart = lanes.values<std::uint32_t>(),
+          .iteration = lanes.values<std::uint32_t>()};
+}
 
 }  // namespace pavise::attack::detail

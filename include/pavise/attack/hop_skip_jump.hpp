@@ -60,6 +60,8 @@ class HopSkipJump : public SearchAttack {
   std::string name() const override { return "hop-skip-jump"; }
   bool minimum_norm() const override { return true; }
 
+  std::int64_t arrays(std::int32_t) const override { return 6; }
+
   std::unique_ptr<Search> search(Lanes& lanes) const override { return std::make_unique<State>(*this, lanes); }
 
  private:
@@ -70,44 +72,49 @@ class HopSkipJump : public SearchAttack {
     State(const HopSkipJump& attack, const Lanes& lanes)
         : attack_(attack),
           linf_(attack.threat().norm == Norm::linf),
-          low_(attack.threat().low),
-          high_(attack.threat().high),
-          candidate_(lanes.array()),
-          x_(lanes.array()),
-          outside_(lanes.array()),
-          sum_(lanes.array()),
-          weighted_(lanes.array()) {}
+          candidate_(lanes.field()),
+          x_(lanes.field()),
+          outside_(lanes.field()),
+          sum_(lanes.field()),
+          weighted_(lanes.field()),
+          point_(lanes.field()),
+          noise_(static_cast<std::size_t>(lanes.size())),
+          draws_(detail::draws_of(lanes)),
+          images_(lanes.values().size()),
+          one_(lanes.values(1.0f)),
+          chosen_(lanes.values()),
+          clipped_(lanes.values()),
+          at_(lanes.values()),
+          take_(lanes.values()),
+          weight_(lanes.values()),
+          delta_(lanes.values()),
+          length_(lanes.values()) {}
 
-    void start(Lanes&, int lane) override { image(lane) = {}; }
+    void start(Lanes& lanes, int lane) override {
+      image(lane) = {};
+      draws_.image[at(lane)] = lanes.id(lane);
+      draws_.restart[at(lane)] = lanes.restart(lane);
+    }
 
     /// One query of every lane, each in a phase of its own.
     void step(Lanes& lanes) override {
-      alignas(64) PerLane<float> take{};
-      alignas(64) PerLane<float> weight{};
-      sample(lanes, take);
+      propose(lanes);
+      const Answer& answer = lanes.classify(candidate_.data());
+      const bool any_sample = for_lanes(
+          lanes, weight_, [&](int lane) { return lanes.fooled(answer, lane) ? take_[at(lane)] : -take_[at(lane)]; });
+      if (any_sample) {
+        lanes.math().add_probes(sum_.data(), weighted_.data(), candidate_.data(), x_.data(), take_, weight_);
+      }
       for (int lane = 0; lane < lanes.width(); ++lane) {
         if (lanes.active(lane)) {
-          propose(lanes, lane);
+          advance(lanes, lane, lanes.fooled(answer, lane));
         }
       }
-      const Answer& answer = lanes.classify(candidate_.data());
-      bool any = false;
+      // What lanes that have come to the end of a phase do with their arrays, together.
+      begin_strides(lanes);
+      begin_boundaries(lanes);
+      end_boundaries(lanes);
       for (int lane = 0; lane < lanes.width(); ++lane) {
-        const auto l = static_cast<std::size_t>(lane);
-        weight[l] = lanes.fooled(answer, lane) ? take[l] : -take[l];
-        any = any || take[l] > 0.0f;
-      }
-      if (any) {
-        kernels::run_light([&](auto isa) {
-          probe_sums<float>(isa, sum_.data(), weighted_.data(), candidate_.data(), x_.data(), lanes.size(),
-                            lanes.width(), take.data(), weight.data());
-        });
-      }
-      for (int lane = 0; lane < lanes.width(); ++lane) {
-        if (!lanes.active(lane)) {
-          continue;
-        }
-        advance(lanes, lane, lanes.fooled(answer, lane));
         if (lanes.active(lane) && lanes.step(lane) + 1 >= attack_.options().queries) {
           lanes.finish(lane);
         }
@@ -117,12 +124,14 @@ class HopSkipJump : public SearchAttack {
    private:
     struct Image {
       Phase phase = Phase::start;
+      bool over = false;         ///< this step ends the phase
       std::int64_t move = 0;     ///< t of the current move, from 1
       std::int64_t left = 0;     ///< samples of the move yet to come
       std::int64_t samples = 0;  ///< B_t
       std::int64_t fooled = 0;   ///< of them so far
       double from = 0;           ///< binary search: where the image is not adversarial,
       double to = 0;             ///< and where it is
+      bool nearer = false;       ///< than it began
       double tolerance = 0;
       double delta = 0;
       double distance = 0;  ///< of x
@@ -131,66 +140,46 @@ class HopSkipJump : public SearchAttack {
       double best = std::numeric_limits<double>::infinity();  ///< distance of the answer
     };
 
-    Image& image(int lane) { return images_[static_cast<std::size_t>(lane)]; }
-
-    /// Calls body(index) for every element of a lane.
-    template <class Body>
-    static void for_lane(const Lanes& lanes, int lane, const Body& body) {
-      for (std::int64_t i = lane; i < lanes.size() * lanes.width(); i += lanes.width()) {
-        body(static_cast<std::size_t>(i));
-      }
-    }
-    float clip(double v) const {
-      return std::min(std::max(static_cast<float>(v), static_cast<float>(low_)), static_cast<float>(high_));
-    }
-    double distance(const Lanes& lanes, int lane, const AlignedVector<float>& x) const {
-      double sum = 0;
-      for_lane(lanes, lane, [&](std::size_t i) {
-        const double d = static_cast<double>(x[i]) - static_cast<double>(lanes.clean()[i]);
-        sum = linf_ ? std::max(sum, std::abs(d)) : std::fma(d, d, sum);
-      });
-      return linf_ ? sum : std::sqrt(sum);
+    static std::size_t at(int lane) { return static_cast<std::size_t>(lane); }
+    Image& image(int lane) { return images_[at(lane)]; }
+    bool in(const Lanes& lanes, int lane, Phase phase, bool over = false) const {
+      const Image& now = images_[at(lane)];
+      return lanes.active(lane) && now.phase == phase && now.over == over;
     }
 
-    /// The candidates of all lanes that sample; take = 1 in them.
-    void sample(const Lanes& lanes, PerLane<float>& take) {
-      alignas(64) PerLane<float> delta{};
-      detail::LaneNames names;
+    /// values[lane] = value(lane) in active lanes, 0 in others; whether any is not 0.
+    template <class Value>
+    static bool for_lanes(const Lanes& lanes, AlignedVector<float>& values, const Value& value) {
       bool any = false;
       for (int lane = 0; lane < lanes.width(); ++lane) {
-        const auto l = static_cast<std::size_t>(lane);
-        names.set(lanes, lane, lanes.step(lane));
-        if (lanes.active(lane) && image(lane).phase == Phase::sample) {
-          take[l] = 1.0f;
-          delta[l] = static_cast<float>(image(lane).delta);
-          any = true;
-        }
+        values[at(lane)] = lanes.active(lane) ? static_cast<float>(value(lane)) : 0.0f;
+        any = any || values[at(lane)] != 0.0f;
       }
-      if (any) {
-        const auto distribution = linf_ ? kernels::Distribution::uniform : kernels::Distribution::normal;
-        kernels::run_light([&](auto isa) {
-          sphere_probe<float>(isa, candidate_.data(), x_.data(), lanes.size(), lanes.width(), distribution,
-                              names.keys(lanes), names.iteration.data(), delta.data(), static_cast<float>(low_),
-                              static_cast<float>(high_));
-        });
-      }
+      return any;
     }
 
-    /// The point at `at` between the image and the adversarial one: a share of the way; in the boundary search of Linf
-    /// the distance to which each pixel is clipped.
-    void between(const Lanes& lanes, int lane, double at, AlignedVector<float>& out) {
-      const bool clipped = linf_ && image(lane).phase == Phase::boundary;
-      for_lane(lanes, lane, [&](std::size_t i) {
-        const auto c = static_cast<double>(lanes.clean()[i]);
-        const auto y = static_cast<double>(outside_[i]);
-        out[i] = clip(clipped ? std::min(std::max(y, c - at), c + at) : std::fma(y - c, at, c));
-      });
+    /// In the lanes of `chosen_` and `clipped_` (1 there) the point at `at_` between the image and the adversarial one: a
+    /// share of the way in the former, the distance to which each pixel is clipped in the latter.
+    void between(const Lanes& lanes, bool any_chosen, bool any_clipped, const Field& out) {
+      LaneMath& math = lanes.math();
+      if (any_chosen) {
+        math.select(point_.data(), outside_.data(), chosen_);
+        math.rescale(point_.data(), lanes.clean(), lanes.threat(), at_);
+        math.select(out.data(), point_.data(), chosen_);
+      }
+      if (any_clipped) {
+        math.select(point_.data(), outside_.data(), clipped_);
+        math.project(point_.data(), lanes.clean(), lanes.threat(), at_);
+        math.select(out.data(), point_.data(), clipped_);
+      }
     }
 
     /// A first image to try: uniform noise; every other time in blocks, around a brightness and with a contrast of its
     /// own.
     void noise(const Lanes& lanes, int lane) {
       RandomSequence random(lanes.key(lane, Purpose::random_start, static_cast<std::uint32_t>(lanes.step(lane))));
+      const auto low = static_cast<float>(lanes.threat().low);
+      const auto high = static_cast<float>(lanes.threat().high);
       const Shape& shape = lanes.model().input_shape();
       const std::int64_t h = shape[1];
       const std::int64_t w = shape[2];
@@ -206,32 +195,47 @@ class HopSkipJump : public SearchAttack {
       const std::int64_t columns = (w + side - 1) / side;
       std::vector<double> blocks(static_cast<std::size_t>(shape[0] * ((h + side - 1) / side) * columns));
       for (double& v : blocks) {
-        v = std::fma(std::fma(contrast, random.uniform() - 0.5, middle), high_ - low_, low_);
+        v = std::fma(std::fma(contrast, random.uniform() - 0.5, middle), lanes.threat().high - lanes.threat().low,
+                     lanes.threat().low);
       }
       for (std::int64_t e = 0; e < lanes.size(); ++e) {
         const std::int64_t row = e / w / h * ((h + side - 1) / side) + e / w % h / side;
-        candidate_[static_cast<std::size_t>(e * lanes.width() + lane)] =
-            clip(blocks[static_cast<std::size_t>(row * columns + e % w / side)]);
+        noise_[static_cast<std::size_t>(e)] =
+            std::clamp(static_cast<float>(blocks[static_cast<std::size_t>(row * columns + e % w / side)]), low, high);
       }
+      lanes.math().put_lane(noise_.data(), lane, candidate_.data());
     }
 
-    void propose(const Lanes& lanes, int lane) {
-      const Image& now = image(lane);
-      switch (now.phase) {
-        case Phase::start:
+    /// The candidates of all lanes. take_ = 1 in those that sample.
+    void propose(Lanes& lanes) {
+      LaneMath& math = lanes.math();
+      const bool any_sample = for_lanes(lanes, take_, [&](int lane) { return in(lanes, lane, Phase::sample); });
+      if (any_sample) {
+        for (int lane = 0; lane < lanes.width(); ++lane) {
+          draws_.iteration[at(lane)] = static_cast<std::uint32_t>(lanes.step(lane));
+          delta_[at(lane)] = static_cast<float>(image(lane).delta);
+        }
+        math.probe_sphere(candidate_.data(), x_.data(),
+                          linf_ ? kernels::Distribution::uniform : kernels::Distribution::normal, draws_, delta_,
+                          lanes.threat());
+      }
+      // In L2 the search for the boundary goes along the way too.
+      const bool any_share = for_lanes(lanes, chosen_, [&](int lane) {
+        return in(lanes, lane, Phase::blend) || (!linf_ && in(lanes, lane, Phase::boundary));
+      });
+      const bool any_clipped =
+          for_lanes(lanes, clipped_, [&](int lane) { return linf_ && in(lanes, lane, Phase::boundary); });
+      for_lanes(lanes, at_, [&](int lane) { return 0.5 * (image(lane).from + image(lane).to); });
+      between(lanes, any_share, any_clipped, candidate_);
+      if (for_lanes(lanes, chosen_, [&](int lane) { return in(lanes, lane, Phase::stride); })) {
+        for_lanes(lanes, at_, [&](int lane) { return image(lane).stride; });  // weighted holds the direction
+        math.blend(point_.data(), lanes.threat(), {{x_.data(), one_}, {weighted_.data(), at_}});
+        math.select(candidate_.data(), point_.data(), chosen_);
+      }
+      for (int lane = 0; lane < lanes.width(); ++lane) {
+        if (in(lanes, lane, Phase::start)) {
           noise(lanes, lane);
-          break;
-        case Phase::blend:
-        case Phase::boundary:
-          between(lanes, lane, 0.5 * (now.from + now.to), candidate_);
-          break;
-        case Phase::sample:
-          break;
-        case Phase::stride:  // weighted holds the direction
-          for_lane(lanes, lane, [&](std::size_t i) {
-            candidate_[i] = clip(std::fma(static_cast<double>(weighted_[i]), now.stride, static_cast<double>(x_[i])));
-          });
-          break;
+        }
       }
     }
 
@@ -242,37 +246,25 @@ class HopSkipJump : public SearchAttack {
         case Phase::start:
           if (adversarial) {
             lanes.copy_lane(candidate_.data(), lane, outside_.data());
-            keep(lanes, lane, outside_);
-            now.phase = Phase::blend;
-            linf_ ? search(now, 1.0, 1e-3) : begin_boundary(lanes, lane);
+            now.over = true;
           } else if (lanes.step(lane) + 1 >= attack_.options().start_queries) {
             lanes.finish(lane);
           }
           break;
         case Phase::blend:
-          (adversarial ? now.to : now.from) = 0.5 * (now.from + now.to);
-          if (now.to - now.from <= now.tolerance) {
-            between(lanes, lane, now.to, candidate_);
-            lanes.copy_lane(candidate_.data(), lane, outside_.data());
-            begin_boundary(lanes, lane);
-          }
-          break;
         case Phase::boundary:
           (adversarial ? now.to : now.from) = 0.5 * (now.from + now.to);
-          if (now.to - now.from <= now.tolerance) {
-            end_boundary(lanes, lane);
-          }
+          now.nearer = now.nearer || adversarial;
+          now.over = now.to - now.from <= now.tolerance;
           break;
         case Phase::sample:
           now.fooled += adversarial ? 1 : 0;
-          if (--now.left == 0) {
-            begin_stride(lanes, lane);
-          }
+          now.over = --now.left == 0;
           break;
         case Phase::stride:
-          if (adversarial || ++now.halvings == 24) {
+          now.over = adversarial || ++now.halvings == 24;
+          if (now.over) {
             lanes.copy_lane(adversarial ? candidate_.data() : x_.data(), lane, outside_.data());
-            begin_boundary(lanes, lane);
           } else {
             now.stride *= 0.5;
           }
@@ -280,79 +272,133 @@ class HopSkipJump : public SearchAttack {
       }
     }
 
-    static void search(Image& now, double to, double tolerance) {
+    /// Where the samples of a move are complete: makes `weighted` the direction of the step.
+    void begin_strides(const Lanes& lanes) {
+      if (!for_lanes(lanes, chosen_, [&](int lane) { return in(lanes, lane, Phase::sample, true); })) {
+        return;
+      }
+      for_lanes(lanes, at_, [&](int lane) {
+        const Image& now = image(lane);
+        // Where all predictions agree they cancel from the formula; the direction is then away from, or to, all points.
+        const bool cancel = chosen_[at(lane)] == 0.0f || now.fooled == 0 || now.fooled == now.samples;
+        return cancel ? 0.0 : 1.0 - 2.0 * static_cast<double>(now.fooled) / static_cast<double>(now.samples);
+      });
+      LaneMath& math = lanes.math();
+      math.combine(point_.data(), weighted_.data(), one_, sum_.data(), at_);
+      math.direction(point_.data(), point_.data(), lanes.threat().norm);
+      math.select(weighted_.data(), point_.data(), chosen_);
+      for (int lane = 0; lane < lanes.width(); ++lane) {
+        if (chosen_[at(lane)] != 0.0f) {
+          Image& now = image(lane);
+          now.phase = Phase::stride;
+          now.over = false;
+          now.stride = now.distance / std::sqrt(static_cast<double>(now.move));
+          now.halvings = 0;
+        }
+      }
+    }
+
+    static void search(Image& now, Phase phase, double to, double tolerance) {
+      now.phase = phase;
+      now.over = now.nearer = false;
       now.from = 0;
       now.to = to;
       now.tolerance = tolerance * to;
     }
-    void begin_boundary(const Lanes& lanes, int lane) {
-      Image& now = image(lane);
+
+    /// Where an adversarial image has been found in `outside`, or is about to lie there: on the way to the boundary.
+    void begin_boundaries(Lanes& lanes) {
+      const bool any_blend = for_lanes(
+          lanes, chosen_, [&](int lane) { return in(lanes, lane, Phase::blend, true) && image(lane).nearer; });
+      for_lanes(lanes, at_, [&](int lane) { return image(lane).to; });
+      between(lanes, any_blend, false, outside_);
+      if (!for_lanes(lanes, chosen_, [&](int lane) {
+            return in(lanes, lane, Phase::start, true) || in(lanes, lane, Phase::blend, true) ||
+                   in(lanes, lane, Phase::stride, true);
+          })) {
+        return;
+      }
+      lanes.math().distances(outside_.data(), lanes.clean(), lanes.threat().norm, length_);
       const auto n = static_cast<double>(lanes.size());
-      now.phase = Phase::boundary;
-      const double far = distance(lanes, lane, outside_);
-      now.delta = far / n;  // the next move's, in both norms: n^(1/2) n^(-3/2) and n n^(-2)
-      const double tolerance = attack_.options().gamma / (linf_ ? n * n : n * std::sqrt(n));
-      search(now, linf_ ? far : 1.0, std::max(tolerance, 0x1p-22));
+      for (int lane = 0; lane < lanes.width(); ++lane) {
+        if (chosen_[at(lane)] == 0.0f) {
+          continue;
+        }
+        Image& now = image(lane);
+        const auto far = static_cast<double>(length_[at(lane)]);
+        if (now.phase == Phase::start) {
+          keep(lanes, lane, far, outside_);
+          if (linf_) {
+            search(now, Phase::blend, 1.0, 1e-3);
+            continue;
+          }
+        }
+        now.delta = far / n;  // the next move's, in both norms: n^(1/2) n^(-3/2) and n n^(-2)
+        const double tolerance = attack_.options().gamma / (linf_ ? n * n : n * std::sqrt(n));
+        search(now, Phase::boundary, linf_ ? far : 1.0, std::max(tolerance, 0x1p-22));
+      }
     }
-    void end_boundary(Lanes& lanes, int lane) {
+
+    /// Where the boundary has been found: it is where the next move begins.
+    void end_boundaries(Lanes& lanes) {
+      const auto ends = [&](int lane) { return in(lanes, lane, Phase::boundary, true); };
+      if (!for_lanes(lanes, take_, ends)) {
+        return;
+      }
+      LaneMath& math = lanes.math();
+      math.select(x_.data(), outside_.data(), take_);
+      const bool any_share =
+          for_lanes(lanes, chosen_, [&](int lane) { return ends(lane) && !linf_ && image(lane).nearer; });
+      const bool any_clipped =
+          for_lanes(lanes, clipped_, [&](int lane) { return ends(lane) && linf_ && image(lane).nearer; });
+      for_lanes(lanes, at_, [&](int lane) { return image(lane).to; });
+      between(lanes, any_share, any_clipped, x_);
+      math.distances(x_.data(), lanes.clean(), lanes.threat().norm, length_);
+      for (int lane = 0; lane < lanes.width(); ++lane) {
+        if (take_[at(lane)] != 0.0f) {
+          begin_move(lanes, lane);
+        }
+      }
+    }
+    void begin_move(Lanes& lanes, int lane) {
       Image& now = image(lane);
-      between(lanes, lane, now.to, x_);
-      now.distance = keep(lanes, lane, x_);
-      if (++now.move > attack_.options().steps) {
+      const HopSkipJumpOptions& options = attack_.options();
+      now.distance = static_cast<double>(length_[at(lane)]);
+      keep(lanes, lane, now.distance, x_);
+      if (++now.move > options.steps) {
         lanes.finish(lane);
         return;
       }
       if (now.move == 1) {
-        now.delta = 0.1 * (high_ - low_);
+        now.delta = 0.1 * (lanes.threat().high - lanes.threat().low);
       }
-      const double wanted =
-          static_cast<double>(attack_.options().initial_samples) * std::sqrt(static_cast<double>(now.move));
-      now.samples = now.left =
-          static_cast<std::int64_t>(std::min(wanted, static_cast<double>(attack_.options().max_samples)));
+      const double wanted = static_cast<double>(options.initial_samples) * std::sqrt(static_cast<double>(now.move));
+      now.samples = now.left = static_cast<std::int64_t>(std::min(wanted, static_cast<double>(options.max_samples)));
       now.fooled = 0;
       now.phase = Phase::sample;
-      for_lane(lanes, lane, [&](std::size_t i) { sum_[i] = weighted_[i] = 0.0f; });
+      now.over = false;
+      lanes.copy_lane(nullptr, lane, sum_.data());
+      lanes.copy_lane(nullptr, lane, weighted_.data());
     }
-    /// Makes `weighted` the direction of the step.
-    void begin_stride(const Lanes& lanes, int lane) {
-      Image& now = image(lane);
-      const double mean = 2.0 * static_cast<double>(now.fooled) / static_cast<double>(now.samples) - 1.0;
-      // Where all predictions agree they cancel from the formula; the direction is then away from, or to, all points.
-      const bool agree = now.fooled == 0 || now.fooled == now.samples;
-      double squares = 0;
-      for_lane(lanes, lane, [&](std::size_t i) {
-        const double v = std::fma(agree ? 0.0 : -mean, static_cast<double>(sum_[i]), static_cast<double>(weighted_[i]));
-        weighted_[i] = static_cast<float>(v);
-        squares = std::fma(v, v, squares);
-      });
-      const double scale = squares > 0 ? 1.0 / std::sqrt(squares) : 0.0;
-      for_lane(lanes, lane, [&](std::size_t i) {
-        const auto v = static_cast<double>(weighted_[i]);
-        weighted_[i] = static_cast<float>(linf_ ? static_cast<double>(v > 0) - static_cast<double>(v < 0) : v * scale);
-      });
-      now.phase = Phase::stride;
-      now.stride = now.distance / std::sqrt(static_cast<double>(now.move));
-      now.halvings = 0;
-    }
-    /// The lane's distance of x, which is adversarial; the closest so far is the answer.
-    double keep(Lanes& lanes, int lane, const AlignedVector<float>& x) {
-      Image& now = image(lane);
-      const double far = distance(lanes, lane, x);
-      if (far < now.best) {
-        now.best = far;
+
+    /// The closest adversarial image so far is the answer.
+    void keep(Lanes& lanes, int lane, double distance, const Field& x) {
+      if (distance < image(lane).best) {
+        image(lane).best = distance;
         lanes.keep(lane, x.data());
       }
-      return far;
     }
 
     const HopSkipJump& attack_;
     bool linf_;
-    double low_, high_;
-    AlignedVector<float> candidate_;
-    AlignedVector<float> x_;        ///< on the boundary, on its adversarial side
-    AlignedVector<float> outside_;  ///< adversarial, where the way to the boundary begins
-    AlignedVector<float> sum_, weighted_;
-    PerLane<Image> images_{};
+    Field candidate_;
+    Field x_;        ///< on the boundary, on its adversarial side
+    Field outside_;  ///< adversarial, where the way to the boundary begins
+    Field sum_, weighted_, point_;
+    std::vector<float> noise_;
+    LaneDraws draws_;
+    std::vector<Image> images_;
+    AlignedVector<float> one_, chosen_, clipped_, at_, take_, weight_, delta_, length_;  ///< of a step
   };
 
   HopSkipJumpOptions options_;

@@ -24,6 +24,17 @@ struct TanhArrays {
   float *w, *first, *second, *x;
 };
 
+/// What draws are keyed by: image, restart and iteration come one for each lane, on the host.
+struct LaneDraws {
+  std::uint64_t seed;
+  std::uint32_t purpose;
+  AlignedVector<std::uint32_t> image, restart, iteration;
+
+  kernels::LaneKeys keys() const {
+    return {.seed = seed, .purpose = purpose, .iteration = 0, .image = image.data(), .restart = restart.data()};
+  }
+};
+
 /// Arrays are [size][width] where the lanes lie (their elements are the host's to touch on the host alone); numbers that
 /// come one for each lane, and results, are on the host. What an operation does, the kernel of the same name says.
 class LaneMath {
@@ -74,6 +85,18 @@ class LaneMath {
   virtual void moved(const float* x, const float* center, Values& out) = 0;
   virtual void l1_apgd_step(float* x, const float* gradient, const float* center, const Threat& threat,
                             const Values& count, const Values& eta, const Values& radius) = 0;
+
+  // kernels::sign_probe, sign_slope, slope_adam, sphere_probe and probe_sums
+  virtual void probe_signs(float* out, const float* x, const LaneDraws& draws, const Values& size,
+                           const Threat& threat) = 0;
+  virtual void add_slope(float* slope, const float* x, const LaneDraws& draws, const Values& size, const Values& factor,
+                         const Threat& threat) = 0;
+  virtual void adam_step(float* x, float* slope, float* first, float* second, float scale, const Values& rate,
+                         const Values& root) = 0;
+  virtual void probe_sphere(float* out, const float* x, kernels::Distribution distribution, const LaneDraws& draws,
+                            const Values& size, const Threat& threat) = 0;
+  virtual void add_probes(float* sum, float* weighted, const float* probe, const float* x, const Values& take,
+                          const Values& weight) = 0;
 
  protected:
   std::int64_t size_;
@@ -223,6 +246,37 @@ class HostLaneMath final : public LaneMath {
       apgd_l1_step<float>(isa, x, gradient, center, size_, width_, count.data(), eta.data(), radius.data(), low(t),
                           high(t));
     });
+  }
+  void probe_signs(float* out, const float* x, const LaneDraws& draws, const Values& shift, const Threat& t) override {
+    kernels::run_light([&](auto isa) {
+      sign_probe<float>(isa, out, x, size_, width_, draws.keys(), draws.iteration.data(), shift.data(), low(t),
+                        high(t));
+    });
+  }
+  void add_slope(float* slope, const float* x, const LaneDraws& draws, const Values& shift, const Values& factor,
+                 const Threat& t) override {
+    kernels::run_light([&](auto isa) {
+      sign_slope<float>(isa, slope, x, size_, width_, draws.keys(), draws.iteration.data(), shift.data(), factor.data(),
+                        low(t), high(t));
+    });
+  }
+  void adam_step(float* x, float* slope, float* first, float* second, float scale, const Values& rate,
+                 const Values& root) override {
+    kernels::run_light([&](auto isa) {
+      slope_adam<float>(isa, x, slope, first, second, size_, width_, scale, rate.data(), root.data());
+    });
+  }
+  void probe_sphere(float* out, const float* x, kernels::Distribution distribution, const LaneDraws& draws,
+                    const Values& shift, const Threat& t) override {
+    kernels::run_light([&](auto isa) {
+      sphere_probe<float>(isa, out, x, size_, width_, distribution, draws.keys(), draws.iteration.data(), shift.data(),
+                          low(t), high(t));
+    });
+  }
+  void add_probes(float* sum, float* weighted, const float* probe, const float* x, const Values& take,
+                  const Values& weight) override {
+    kernels::run_light(
+        [&](auto isa) { probe_sums<float>(isa, sum, weighted, probe, x, size_, width_, take.data(), weight.data()); });
   }
 
  private:

@@ -344,6 +344,29 @@ class SearchAttack : public Attack {
     });
   }
 
+ protected:
+  /// Attempts of an accelerator: they begin with their image, its label and what keys its random numbers, and end in
+  /// `attempts`; `start(attempt, begun)` adds the rest. `backward`: passes are backward ones too.
+  template <class Start>
+  static void bind(Attempts& to, const Work& work, std::span<Attempt> attempts, bool backward, const Start& start) {
+    to.begin = [&work, attempts, start](std::int64_t i, Attempts::Begun& begun) {
+      const Attempt& a = attempts[static_cast<std::size_t>(i)];
+      const auto row = work.images.row(a.image);
+      std::copy(row.begin(), row.end(), begun.clean);
+      begun.label = work.labels[static_cast<std::size_t>(a.image)];
+      begun.image = work.id(a.image);
+      begun.restart = a.restart;
+      start(a, begun);
+    };
+    to.end = [&work, attempts, backward](std::int64_t i, const float* adversarial, std::int64_t passes) {
+      Attempt& a = attempts[static_cast<std::size_t>(i)];
+      a.adversarial.assign(adversarial, adversarial + work.images.row(a.image).size());
+      a.forward = passes;
+      a.backward = backward ? passes : 0;
+      work.done(1);
+    };
+  }
+
  private:
   /// Makes the attempts that `next` names, until it names one behind the last, in the first `used` lanes.
   template <class Next>

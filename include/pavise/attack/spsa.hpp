@@ -50,6 +50,8 @@ class Spsa : public SearchAttack {
   std::string name() const override { return "spsa"; }
   bool targeted() const override { return options_.targeted; }
 
+  std::int64_t arrays(std::int32_t) const override { return 5; }
+
   std::unique_ptr<Search> search(Lanes& lanes) const override { return std::make_unique<State>(*this, lanes); }
 
  private:
@@ -57,49 +59,56 @@ class Spsa : public SearchAttack {
    public:
     State(const Spsa& attack, const Lanes& lanes)
         : attack_(attack),
-          x_(lanes.array()),
-          probe_(lanes.array()),
-          slope_(lanes.array()),
-          first_(lanes.array()),
-          second_(lanes.array()) {}
+          x_(lanes.field()),
+          probe_(lanes.field()),
+          slope_(lanes.field()),
+          first_(lanes.field()),
+          second_(lanes.field()),
+          draws_(detail::draws_of(lanes)),
+          best_(lanes.values()),
+          plus_(lanes.values()),
+          size_(lanes.values(static_cast<float>(attack.options().delta))),
+          shift_(lanes.values()),
+          factor_(lanes.values()),
+          rate_(lanes.values()),
+          root_(lanes.values()),
+          radius_(lanes.values()) {}
 
     void start(Lanes& lanes, int lane) override {
       const auto l = static_cast<std::size_t>(lane);
       lanes.copy_lane(lanes.clean(), lane, x_.data());
-      for (std::int64_t i = lane; i < lanes.size() * lanes.width(); i += lanes.width()) {
-        const auto e = static_cast<std::size_t>(i);
-        slope_[e] = first_[e] = second_[e] = 0.0f;
+      for (const Field* field : {&slope_, &first_, &second_}) {
+        lanes.copy_lane(nullptr, lane, field->data());
       }
+      draws_.image[l] = lanes.id(lane);
+      draws_.restart[l] = lanes.restart(lane);
       best_[l] = std::numeric_limits<float>::infinity();
       plus_[l] = 0;
     }
 
     /// One query: the image itself, then sample by sample the points of its step.
     void step(Lanes& lanes) override {
+      LaneMath& math = lanes.math();
       const std::int64_t cycle = attack_.options().samples + 1;
-      const auto size = static_cast<float>(attack_.options().delta);
-      alignas(64) PerLane<float> shift{};
-      detail::LaneNames names;
       for (int lane = 0; lane < lanes.width(); ++lane) {
+        const auto l = static_cast<std::size_t>(lane);
         const std::int64_t phase = lanes.step(lane) % cycle;
-        shift[static_cast<std::size_t>(lane)] = phase == 0 ? 0.0f : phase % 2 == 1 ? size : -size;
+        shift_[l] = phase == 0 ? 0.0f : phase % 2 == 1 ? size_[l] : -size_[l];
         // Both samples of a pair have its number; the image itself none.
-        names.set(lanes, lane, lanes.step(lane) / cycle * (cycle / 2) + (std::max<std::int64_t>(phase, 1) - 1) / 2);
+        draws_.iteration[l] = static_cast<std::uint32_t>(lanes.step(lane) / cycle * (cycle / 2) +
+                                                         (std::max<std::int64_t>(phase, 1) - 1) / 2);
       }
-      const auto low = static_cast<float>(lanes.threat().low);
-      const auto high = static_cast<float>(lanes.threat().high);
-      kernels::run_light([&](auto isa) {
-        sign_probe<float>(isa, probe_.data(), x_.data(), lanes.size(), lanes.width(), names.keys(lanes),
-                          names.iteration.data(), shift.data(), low, high);
-      });
+      math.probe_signs(probe_.data(), x_.data(), draws_, shift_, lanes.threat());
       const Answer& answer = lanes.classify(probe_.data());
-      alignas(64) PerLane<float> factor{};
-      bool any = false;
+      bool any_pair = false;
+      bool any_update = false;
       for (int lane = 0; lane < lanes.width(); ++lane) {
+        const auto l = static_cast<std::size_t>(lane);
+        factor_[l] = rate_[l] = 0.0f;
+        radius_[l] = std::numeric_limits<float>::infinity();  // moves nothing
         if (!lanes.active(lane)) {
           continue;
         }
-        const auto l = static_cast<std::size_t>(lane);
         const std::int64_t phase = lanes.step(lane) % cycle;
         const float margin = detail::margin_of(lanes, answer, lane, attack_.targeted());
         if (phase == 0) {
@@ -108,21 +117,27 @@ class Spsa : public SearchAttack {
           plus_[l] = margin;
         } else {
           const float difference = plus_[l] - margin;
-          factor[l] = std::isfinite(difference) ? difference : 0.0f;
-          any = any || factor[l] != 0.0f;
+          factor_[l] = std::isfinite(difference) ? difference : 0.0f;
+          any_pair = any_pair || factor_[l] != 0.0f;
         }
-        shift[l] = size;
-      }
-      if (any) {
-        kernels::run_light([&](auto isa) {
-          sign_slope<float>(isa, slope_.data(), x_.data(), lanes.size(), lanes.width(), names.keys(lanes),
-                            names.iteration.data(), shift.data(), factor.data(), low, high);
-        });
-      }
-      for (int lane = 0; lane < lanes.width(); ++lane) {
-        if (lanes.active(lane) && (lanes.step(lane) + 1) % cycle == 0) {
-          update(lanes, lane, (lanes.step(lane) + 1) / cycle);
+        if (phase + 1 == cycle) {
+          const auto number = static_cast<double>((lanes.step(lane) + 1) / cycle);  // of the update, from 1
+          rate_[l] = static_cast<float>(attack_.options().learning_rate / (1.0 - std::pow(0.9, number)));
+          root_[l] = static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(0.999, number)));
+          radius_[l] = static_cast<float>(lanes.threat().epsilon);
+          any_update = true;
         }
+      }
+      if (any_pair) {
+        math.add_slope(slope_.data(), x_.data(), draws_, size_, factor_, lanes.threat());
+      }
+      if (any_update) {
+        // slope holds differences of samples, 2 delta v, rather than v.
+        const double delta = attack_.options().delta;
+        const double scale = 1.0 / (2.0 * delta * delta * static_cast<double>(attack_.options().samples));
+        math.adam_step(x_.data(), slope_.data(), first_.data(), second_.data(), static_cast<float>(scale), rate_,
+                       root_);
+        math.project(x_.data(), lanes.clean(), lanes.threat(), radius_);
       }
     }
 
@@ -139,45 +154,11 @@ class Spsa : public SearchAttack {
       }
     }
 
-    /// Adam's step number `number` (from 1) of one lane, and the projection.
-    void update(Lanes& lanes, int lane, std::int64_t number) {
-      constexpr double kFirst = 0.9;
-      constexpr double kSecond = 0.999;
-      constexpr double kTiny = 1e-9;
-      const SpsaOptions& options = attack_.options();
-      // slope holds differences of samples, 2 delta v, rather than v.
-      const double scale = 1.0 / (2.0 * options.delta * options.delta * static_cast<double>(options.samples));
-      const double unbias_first = 1.0 / (1.0 - std::pow(kFirst, static_cast<double>(number)));
-      const double unbias_second = 1.0 / (1.0 - std::pow(kSecond, static_cast<double>(number)));
-      const Threat& threat = lanes.threat();
-      const bool l2 = threat.norm == Norm::l2;
-      double sum = 0;
-      for (std::int64_t i = lane; i < lanes.size() * lanes.width(); i += lanes.width()) {
-        const auto e = static_cast<std::size_t>(i);
-        const double g = static_cast<double>(slope_[e]) * scale;
-        slope_[e] = 0.0f;
-        first_[e] = static_cast<float>(std::fma(1.0 - kFirst, g, kFirst * static_cast<double>(first_[e])));
-        second_[e] = static_cast<float>(std::fma(1.0 - kSecond, g * g, kSecond * static_cast<double>(second_[e])));
-        const double move = options.learning_rate * (static_cast<double>(first_[e]) * unbias_first) /
-                            (std::sqrt(static_cast<double>(second_[e]) * unbias_second) + kTiny);
-        x_[e] -= static_cast<float>(move);
-        const double d = static_cast<double>(x_[e]) - static_cast<double>(lanes.clean()[e]);
-        sum = std::fma(d, d, sum);
-      }
-      const double epsilon = threat.epsilon;
-      const double factor = l2 && sum > epsilon * epsilon ? epsilon / std::sqrt(sum) : 1.0;
-      for (std::int64_t i = lane; i < lanes.size() * lanes.width(); i += lanes.width()) {
-        const auto e = static_cast<std::size_t>(i);
-        const auto c = static_cast<double>(lanes.clean()[e]);
-        double v = static_cast<double>(x_[e]);
-        v = l2 ? std::fma(v - c, factor, c) : std::clamp(v, c - epsilon, c + epsilon);
-        x_[e] = std::clamp(static_cast<float>(v), static_cast<float>(threat.low), static_cast<float>(threat.high));
-      }
-    }
-
     const Spsa& attack_;
-    AlignedVector<float> x_, probe_, slope_, first_, second_;
-    PerLane<float> best_{}, plus_{};
+    Field x_, probe_, slope_, first_, second_;
+    LaneDraws draws_;
+    AlignedVector<float> best_, plus_;
+    AlignedVector<float> size_, shift_, factor_, rate_, root_, radius_;  ///< of a step
   };
 
   SpsaOptions options_;

@@ -84,24 +84,10 @@ class Square : public SearchAttack {
     for (std::int64_t i = 0; i < options_.queries; ++i) {
       search.sides.push_back(static_cast<std::int32_t>(side(i, shape[1], shape[2])));
     }
-    const auto attempt_of = [&](std::int64_t i) -> Attempt& { return attempts[static_cast<std::size_t>(i)]; };
-    search.begin = [&](std::int64_t i, Attempts::Begun& begun) {
-      const Attempt& a = attempt_of(i);
-      const auto row = work.images.row(a.image);
-      std::copy(row.begin(), row.end(), begun.clean);
-      begun.label = work.labels[static_cast<std::size_t>(a.image)];
-      begun.image = work.id(a.image);
-      begun.restart = a.restart;
+    bind(search, work, attempts, false, [&](const Attempt&, Attempts::Begun& begun) {
       RandomSequence random(RandomKey{work.seed, Purpose::random_start, begun.image, begun.restart, 0});
       stripes(shape, begun.clean, 1, random, begun.start);
-    };
-    search.end = [&](std::int64_t i, const float* adversarial, std::int64_t passes) {
-      Attempt& a = attempt_of(i);
-      a.adversarial.assign(adversarial, adversarial + shape.numel());
-      a.forward = passes;
-      a.backward = 0;
-      work.done(1);
-    };
+    });
     device->search(search, static_cast<std::int64_t>(attempts.size()));
   }
 

@@ -148,6 +148,32 @@ class DeviceLanes final : public attack::LaneNetwork {
     k_.apgd_l1_step(stream(), x, gradient, center, up(count), up(eta), up(radius), box(t), size_, groups());
   }
 
+  void probe_signs(float* out, const float* x, const attack::LaneDraws& draws, const Values& shift,
+                   const attack::Threat& t) override {
+    flush();
+    k_.sign_probe(stream(), out, x, up(draws), up(shift), box(t), size_, groups());
+  }
+  void add_slope(float* slope, const float* x, const attack::LaneDraws& draws, const Values& shift,
+                 const Values& factor, const attack::Threat& t) override {
+    flush();
+    k_.sign_slope(stream(), slope, x, up(draws), up(shift), up(factor), box(t), size_, groups());
+  }
+  void adam_step(float* x, float* slope, float* first, float* second, float scale, const Values& rate,
+                 const Values& root) override {
+    flush();
+    k_.slope_adam(stream(), x, slope, first, second, scale, up(rate), up(root), size_, groups());
+  }
+  void probe_sphere(float* out, const float* x, kernels::Distribution distribution, const attack::LaneDraws& draws,
+                    const Values& shift, const attack::Threat& t) override {
+    flush();
+    k_.sphere_probe(stream(), out, x, distribution, up(draws), up(shift), box(t), size_, groups());
+  }
+  void add_probes(float* sum, float* weighted, const float* probe, const float* x, const Values& take,
+                  const Values& weight) override {
+    flush();
+    k_.probe_sums(stream(), sum, weighted, probe, x, up(take), up(weight), size_, groups());
+  }
+
   float* forward(const float* x) override {
     flush();
     network_.forward(x, width_);
@@ -194,6 +220,21 @@ class DeviceLanes final : public attack::LaneNetwork {
     const auto& array = given_[next_given_++ % given_.size()];
     array.upload(values.data(), width_);
     return array.get();
+  }
+  /// The same of what draws are keyed by; the next call overwrites it.
+  kernels::cuda::ProbeDraws up(const attack::LaneDraws& draws) {
+    if (keys_[0].size() == 0) {
+      for (auto& array : keys_) {
+        array = Array<std::uint32_t>(stream_, width_);
+      }
+    }
+    keys_[0].upload(draws.image.data(), width_);
+    keys_[1].upload(draws.restart.data(), width_);
+    keys_[2].upload(draws.iteration.data(), width_);
+    kernels::LaneKeys keys = draws.keys();
+    keys.image = keys_[0].get();
+    keys.restart = keys_[1].get();
+    return {.keys = keys, .iteration = keys_[2].get()};
   }
   void down(std::initializer_list<Values*> values) const {
     std::size_t i = 0;
@@ -246,6 +287,7 @@ class DeviceLanes final : public attack::LaneNetwork {
   const Table& k_;
   Array<float> rows_, zeros_, logits_, factors_;
   Array<std::int32_t> numbers_;
+  std::array<Array<std::uint32_t>, 3> keys_;
   std::array<Array<float>, 16> given_;  ///< numbers that come one for each lane
   std::array<Array<float>, 2> results_;
   std::size_t next_given_ = 0;

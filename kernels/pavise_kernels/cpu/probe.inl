@@ -8,12 +8,12 @@ struct ProbeCounter {
   using U = Pack<std::uint32_t, L>;
   U image, iteration, tag;
   std::uint64_t seed;
-  ProbeCounter(const LaneKeys& keys, const std::uint32_t* iterations)
+  PAVISE_INLINE ProbeCounter(const LaneKeys& keys, const std::uint32_t* iterations)
       : image(U::load(keys.image)),
         iteration(U::load(iterations)),
         tag((U::load(keys.restart) << 16) ^ U::broadcast(keys.purpose)),
         seed(keys.seed) {}
-  [[gnu::always_inline]] void block(std::uint32_t number, U (&c)[4]) const {
+  PAVISE_INLINE void block(std::uint32_t number, U (&c)[4]) const {
     c[0] = U::broadcast(number);
     c[1] = image;
     c[2] = iteration;
@@ -22,14 +22,15 @@ struct ProbeCounter {
   }
 };
 
-/// body(i, v) for every element: v is +size or -size, by one random bit (the highest of a word first).
+/// body(i, v) for elements [first, n), of which `first` is a multiple of 128: v is +size or -size, by one random bit (the
+/// highest of a word first).
 template <int L, class Body>
-[[gnu::always_inline]] inline void for_signs(std::int64_t n, const ProbeCounter<L>& counter, Pack<float, L> size,
-                                             const Body& body) {
+PAVISE_INLINE void for_signs(std::int64_t first, std::int64_t n, const ProbeCounter<L>& counter, Pack<float, L> size,
+                             const Body& body) {
   using U = Pack<std::uint32_t, L>;
   const U top = U::broadcast(0x80000000u);
   const U magnitude = bits<std::uint32_t>(size);
-  for (std::int64_t e = 0; e < n;) {
+  for (std::int64_t e = first; e < n;) {
     U c[4];
     counter.block(static_cast<std::uint32_t>(e / 128), c);
     for (int word = 0; word < 4; ++word) {
@@ -43,13 +44,13 @@ template <int L, class Body>
 }
 
 template <int L>
-inline void sign_probe_lanes(float* out, const float* x, std::int64_t n, const LaneKeys& keys,
-                             const std::uint32_t* iteration, const float* size, float low, float high) {
+PAVISE_LANES void sign_probe_lanes(float* out, const float* x, std::int64_t first, std::int64_t n, const LaneKeys& keys,
+                                   const std::uint32_t* iteration, const float* size, float low, float high) {
   using P = Pack<float, L>;
   const P lo = P::broadcast(low);
   const P hi = P::broadcast(high);
   for_signs<L>(
-      n, ProbeCounter<L>(keys, iteration), P::load(size), [&](std::int64_t i, P v) __attribute__((always_inline)) {
+      first, n, ProbeCounter<L>(keys, iteration), P::load(size), [&](std::int64_t i, P v) __attribute__((always_inline)) {
         min(max(P::load(x + i) + v, lo), hi).store(out + i);
       });
 }
@@ -58,20 +59,20 @@ inline void sign_probe_lanes(float* out, const float* x, std::int64_t n, const L
 template <class T>
 void sign_probe(Tag, T* out, const T* x, std::int64_t n, int lanes, const LaneKeys& keys,
                 const std::uint32_t* iteration, const T* size, T low, T high) {
-  lanes == 16 ? sign_probe_lanes<16>(out, x, n, keys, iteration, size, low, high)
-              : sign_probe_lanes<1>(out, x, n, keys, iteration, size, low, high);
+  lanes == 16 ? sign_probe_lanes<16>(out, x, 0, n, keys, iteration, size, low, high)
+              : sign_probe_lanes<1>(out, x, 0, n, keys, iteration, size, low, high);
 }
 
 template <int L>
-inline void sign_slope_lanes(float* slope, const float* x, std::int64_t n, const LaneKeys& keys,
-                             const std::uint32_t* iteration, const float* size, const float* factor, float low,
-                             float high) {
+PAVISE_LANES void sign_slope_lanes(float* slope, const float* x, std::int64_t first, std::int64_t n,
+                                   const LaneKeys& keys, const std::uint32_t* iteration, const float* size,
+                                   const float* factor, float low, float high) {
   using P = Pack<float, L>;
   const P lo = P::broadcast(low);
   const P hi = P::broadcast(high);
   const P f = P::load(factor);
   for_signs<L>(
-      n, ProbeCounter<L>(keys, iteration), P::load(size), [&](std::int64_t i, P v) __attribute__((always_inline)) {
+      first, n, ProbeCounter<L>(keys, iteration), P::load(size), [&](std::int64_t i, P v) __attribute__((always_inline)) {
         const P at = P::load(x + i);
         const P apart = min(max(at + v, lo), hi) - min(max(at - v, lo), hi);
         fma(apart, f, P::load(slope + i)).store(slope + i);
@@ -82,12 +83,44 @@ inline void sign_slope_lanes(float* slope, const float* x, std::int64_t n, const
 template <class T>
 void sign_slope(Tag, T* slope, const T* x, std::int64_t n, int lanes, const LaneKeys& keys,
                 const std::uint32_t* iteration, const T* size, const T* factor, T low, T high) {
-  lanes == 16 ? sign_slope_lanes<16>(slope, x, n, keys, iteration, size, factor, low, high)
-              : sign_slope_lanes<1>(slope, x, n, keys, iteration, size, factor, low, high);
+  lanes == 16 ? sign_slope_lanes<16>(slope, x, 0, n, keys, iteration, size, factor, low, high)
+              : sign_slope_lanes<1>(slope, x, 0, n, keys, iteration, size, factor, low, high);
+}
+
+template <int L>
+PAVISE_LANES void slope_adam_lanes(float* x, float* slope, float* first, float* second, std::int64_t n, float scale,
+                                   const float* rate, const float* root) {
+  using P = Pack<float, L>;
+  const P step = P::load(rate);
+  const P correction = P::load(root);
+  const P zero = P::broadcast(0.0f);
+  const auto due = step > zero;
+  for (std::int64_t i = 0; i < n * L; i += L) {
+    const P s = P::load(slope + i);
+    const P g = s * P::broadcast(scale);
+    const P x0 = P::load(x + i);
+    const P m0 = P::load(first + i);
+    const P v0 = P::load(second + i);
+    const P m = fma(g - m0, 0.1f, m0);
+    const P v = fma(fma(g, g, -v0), 0.001f, v0);
+    select(due, zero, s).store(slope + i);
+    select(due, m, m0).store(first + i);
+    select(due, v, v0).store(second + i);
+    select(due, fma(m / fma(sqrt(v), correction, P::broadcast(1e-9f)), -step, x0), x0).store(x + i);
+  }
+}
+
+/// One step of Adam (0.9, 0.999, 1e-9) down the gradient scale * slope, and slope = 0, in the lanes whose rate is
+/// positive; `rate` and `root` as for adam_update.
+template <class T>
+void slope_adam(Tag, T* x, T* slope, T* first, T* second, std::int64_t n, int lanes, T scale, const T* rate,
+                const T* root) {
+  lanes == 16 ? slope_adam_lanes<16>(x, slope, first, second, n, scale, rate, root)
+              : slope_adam_lanes<1>(x, slope, first, second, n, scale, rate, root);
 }
 
 template <int L, Distribution D>
-inline void sphere_probe_lanes(float* out, const float* x, std::int64_t n, const LaneKeys& keys,
+PAVISE_LANES void sphere_probe_lanes(float* out, const float* x, std::int64_t n, const LaneKeys& keys,
                                const std::uint32_t* iteration, const float* size, float low, float high) {
   using P = Pack<float, L>;
   using U = Pack<std::uint32_t, L>;
@@ -132,7 +165,7 @@ void sphere_probe(Tag, T* out, const T* x, std::int64_t n, int lanes, Distributi
 }
 
 template <int L>
-inline void probe_sums_lanes(float* sum, float* weighted, const float* probe, const float* x, std::int64_t n,
+PAVISE_LANES void probe_sums_lanes(float* sum, float* weighted, const float* probe, const float* x, std::int64_t n,
                              const float* take, const float* weight) {
   using P = Pack<float, L>;
   const P a = P::load(take);

@@ -119,6 +119,7 @@ P lane_by_lane(const F&, P);
 #include "pavise_kernels/cpu/norm.inl"
 #include "pavise_kernels/cpu/optimizer.inl"
 #include "pavise_kernels/cpu/pool.inl"
+#include "pavise_kernels/cpu/probe.inl"
 #include "pavise_kernels/cpu/quantise.inl"
 #include "pavise_kernels/cpu/reduce.inl"
 #include "pavise_kernels/cpu/resample.inl"

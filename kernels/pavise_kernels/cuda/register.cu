@@ -19,6 +19,7 @@ const Table* filled_table() {
   fill_count(t);
   fill_apgd(t);
   fill_lane_math(t);
+  fill_probe(t);
   fill_square(t);
   fill_attack_step(t);
   fill_random(t);

@@ -113,6 +113,7 @@ void fill_loss(Table&);
 void fill_count(Table&);
 void fill_apgd(Table&);
 void fill_lane_math(Table&);
+void fill_probe(Table&);
 void fill_square(Table&);
 void fill_attack_step(Table&);
 void fill_random(Table&);

@@ -91,6 +91,12 @@ struct LaneTerms {
   int count;
 };
 
+/// What random points near images are drawn by: the keys' image and restart, and an iteration for each lane.
+struct ProbeDraws {
+  LaneKeys keys;
+  const std::uint32_t* iteration;
+};
+
 /// Images in tanh space and Adam's state of them, as kernels::tanh_adam.
 struct TanhSpace {
   float *w, *first, *second, *x;
@@ -400,6 +406,16 @@ struct Table {
   void (*lane_moved)(Stream, const float* x, const float* center, float* out, std::int64_t n, std::int64_t groups);
   void (*apgd_l1_step)(Stream, float* x, const float* gradient, const float* center, const float* count,
                        const float* eta, const float* radius, LaneBox, std::int64_t n, std::int64_t groups);
+  void (*sign_probe)(Stream, float* out, const float* x, const ProbeDraws&, const float* size, LaneBox, std::int64_t n,
+                     std::int64_t groups);
+  void (*sign_slope)(Stream, float* slope, const float* x, const ProbeDraws&, const float* size, const float* factor,
+                     LaneBox, std::int64_t n, std::int64_t groups);
+  void (*slope_adam)(Stream, float* x, float* slope, float* first, float* second, float scale, const float* rate,
+                     const float* root, std::int64_t n, std::int64_t groups);
+  void (*sphere_probe)(Stream, float* out, const float* x, Distribution, const ProbeDraws&, const float* size, LaneBox,
+                       std::int64_t n, std::int64_t groups);
+  void (*probe_sums)(Stream, float* sum, float* weighted, const float* probe, const float* x, const float* take,
+                     const float* weight, std::int64_t n, std::int64_t groups);
 
   /// Attempts of Square (attack/square.hpp), in Linf, begin in `count` lanes (numbers of them, on the device).
   void (*square_begin)(Stream, const SquareLanes&, const std::int32_t* lanes, std::int64_t count);
