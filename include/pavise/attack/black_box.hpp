@@ -8,7 +8,7 @@
 #include <limits>
 
 #include "pavise/attack/search.hpp"
-#include "pavise_kernels/cpu/cpu.hpp"
+#include "pavise/core/philox.hpp"
 
 namespace pavise::attack::detail {
 

@@ -13,6 +13,7 @@
 
 #include "pavise/attack/black_box.hpp"
 #include "pavise/attack/search.hpp"
+#include "pavise_kernels/cpu/lane_keys.hpp"
 
 namespace pavise::attack {
 

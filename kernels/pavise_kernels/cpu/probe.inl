@@ -50,7 +50,8 @@ PAVISE_LANES void sign_probe_lanes(float* out, const float* x, std::int64_t firs
   const P lo = P::broadcast(low);
   const P hi = P::broadcast(high);
   for_signs<L>(
-      first, n, ProbeCounter<L>(keys, iteration), P::load(size), [&](std::int64_t i, P v) __attribute__((always_inline)) {
+      first, n, ProbeCounter<L>(keys, iteration),
+      P::load(size), [&](std::int64_t i, P v) __attribute__((always_inline)) {
         min(max(P::load(x + i) + v, lo), hi).store(out + i);
       });
 }
@@ -72,7 +73,8 @@ PAVISE_LANES void sign_slope_lanes(float* slope, const float* x, std::int64_t fi
   const P hi = P::broadcast(high);
   const P f = P::load(factor);
   for_signs<L>(
-      first, n, ProbeCounter<L>(keys, iteration), P::load(size), [&](std::int64_t i, P v) __attribute__((always_inline)) {
+      first, n, ProbeCounter<L>(keys, iteration),
+      P::load(size), [&](std::int64_t i, P v) __attribute__((always_inline)) {
         const P at = P::load(x + i);
         const P apart = min(max(at + v, lo), hi) - min(max(at - v, lo), hi);
         fma(apart, f, P::load(slope + i)).store(slope + i);
@@ -121,7 +123,7 @@ void slope_adam(Tag, T* x, T* slope, T* first, T* second, std::int64_t n, int la
 
 template <int L, Distribution D>
 PAVISE_LANES void sphere_probe_lanes(float* out, const float* x, std::int64_t n, const LaneKeys& keys,
-                               const std::uint32_t* iteration, const float* size, float low, float high) {
+                                     const std::uint32_t* iteration, const float* size, float low, float high) {
   using P = Pack<float, L>;
   using U = Pack<std::uint32_t, L>;
   const ProbeCounter<L> counter(keys, iteration);
@@ -166,7 +168,7 @@ void sphere_probe(Tag, T* out, const T* x, std::int64_t n, int lanes, Distributi
 
 template <int L>
 PAVISE_LANES void probe_sums_lanes(float* sum, float* weighted, const float* probe, const float* x, std::int64_t n,
-                             const float* take, const float* weight) {
+                                   const float* take, const float* weight) {
   using P = Pack<float, L>;
   const P a = P::load(take);
   const P b = P::load(weight);
