@@ -9,7 +9,7 @@ Usage: examples/quickstart.sh [--help] [--out DIRECTORY] [--epochs N]
 Installs what is missing (Debian packages; as root or with sudo), builds the `pavise` program, and on Fashion-MNIST trains a
 small network three times (plainly, against FGSM with random start, against PGD with 7 steps), attacks each with PGD and judges
 the outcome, shows what filters of the input and defensive distillation are worth, certifies a network behind noise and one by
-bounds, and writes a report that needs nothing but a browser. About seven minutes on two cores.
+bounds, and writes a report that needs nothing but a browser. Ten to fifteen minutes on two cores.
 
   --out DIRECTORY   where the report goes (default: robustness-report, where you are)
   --epochs N        epochs of each training run (default: 5)
