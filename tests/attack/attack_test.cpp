@@ -88,8 +88,8 @@ std::vector<std::int32_t> predictions_in(const Threat& threat, const pv::nn::Mod
 }
 
 /// Linear, batch normalisation, ReLU, Linear on 16 pixels of drawn data, trained for a moment.
-struct TrainedDigits {
-  TrainedDigits() : train(pv::data::two_gaussians(240, 16, 0.1, 0.12, 1)), model(make()) {
+struct TrainedGaussians {
+  TrainedGaussians() : train(pv::data::two_gaussians(240, 16, 0.1, 0.12, 1)), model(make()) {
     pv::defend::AdversarialTraining{.epochs = 20, .batch_size = 40, .learning_rate = 0.02}.fit(model, train);
   }
   static pv::nn::Model make() {
@@ -104,8 +104,8 @@ struct TrainedDigits {
   pv::nn::Model model;
 };
 
-const TrainedDigits& trained() {
-  static const TrainedDigits t;
+const TrainedGaussians& trained() {
+  static const TrainedGaussians t;
   return t;
 }
 

@@ -23,13 +23,13 @@ namespace evaluate = pavise::evaluate;
 namespace {
 
 /// An L2 ball as it is usual for digits.
-const attack::Threat& ball() {
+const attack::Threat& l2_ball() {
   static const attack::Threat t = attack::l2(2.4);
   return t;
 }
 
 /// The published adaptive attack in few steps.
-attack::SuiteEntry carlini_wagner() { return evaluate::detector_carlini_wagner(ball()); }
+attack::SuiteEntry carlini_wagner() { return evaluate::detector_carlini_wagner(l2_ball()); }
 
 /// An attack as an entry of a suite.
 template <class A>
@@ -53,9 +53,9 @@ TEST_CASE("adaptive: attacks that do not know of the detector are detected, and 
   const auto test = test_images(48);
   const std::vector<evaluate::DetectionAttack> attacks{{entry(attack::fgsm(attack::linf(0.1))), false},
                                                        {carlini_wagner(), false},
-                                                       {entry(attack::apgd_ce(ball())), true},
+                                                       {entry(attack::apgd_ce(l2_ball())), true},
                                                        {carlini_wagner(), true}};
-  const auto report = evaluate::evaluate_detection(undefended(), detector(), fit_scores(), test, ball(), attacks);
+  const auto report = evaluate::evaluate_detection(undefended(), detector(), fit_scores(), test, l2_ball(), attacks);
   CHECK(report.total == 48);
   CHECK(report.clean_correct >= 45);
   CHECK(report.clean_served <= report.clean_correct);
@@ -96,10 +96,10 @@ TEST_CASE("adaptive: attacks that do not know of the detector are detected, and 
 
 TEST_CASE("adaptive: the same report from any number of threads, and images fare the same in another order") {
   const auto test = test_images(20);
-  const std::vector<evaluate::DetectionAttack> attacks{{entry(attack::Pgd(ball())), false},
-                                                       {entry(attack::apgd_ce(ball(), {.steps = 20})), true}};
+  const std::vector<evaluate::DetectionAttack> attacks{{entry(attack::Pgd(l2_ball())), false},
+                                                       {entry(attack::apgd_ce(l2_ball(), {.steps = 20})), true}};
   const auto run = [&](const pv::data::Dataset& set) {
-    return evaluate::evaluate_detection(undefended(), detector(), fit_scores(), set, ball(), attacks);
+    return evaluate::evaluate_detection(undefended(), detector(), fit_scores(), set, l2_ball(), attacks);
   };
   const auto report = run(test);
   {
@@ -156,7 +156,7 @@ TEST_CASE("adaptive: every kind of attack sees the detector and is judged by it,
   check(attack::Pgd(ball, {.steps = 40}), true);
   check(attack::apgd_t(ball, {.steps = 20}), true);
   check(attack::Square(ball, {.queries = 300}), true);
-  check(attack::DeepFool(ball), false);
+  check(attack::DeepFool(l2_ball()), false);
   check(attack::Pgd(ball, {.steps = 40, .targeted = true}), true);
   check(attack::CarliniWagner(
             attack::l2(4.0),
@@ -171,7 +171,7 @@ TEST_CASE("adaptive: the evaluator gives a detector the adaptive attacks, and no
   options.settings.queries = 500;
   options.signs.measure = false;
   const auto guarded = detector().guard(undefended());
-  const auto report = evaluate::robustness(guarded, test, ball(), options);
+  const auto report = evaluate::robustness(guarded, test, l2_ball(), options);
   INFO(report.summary());
   CHECK(report.robust_accuracy() < 0.1);
   CHECK(report.clean_accuracy() > 0.85);
@@ -201,11 +201,11 @@ TEST_CASE("adaptive: the evaluator gives a detector the adaptive attacks, and no
 TEST_CASE("adaptive: what an evaluation of a detector refuses") {
   const auto test = test_images(4);
   const auto evaluate_with = [&](const std::vector<evaluate::DetectionAttack>& attacks, std::span<const float> fit) {
-    return refusal([&] { evaluate::evaluate_detection(undefended(), detector(), fit, test, ball(), attacks); });
+    return refusal([&] { evaluate::evaluate_detection(undefended(), detector(), fit, test, l2_ball(), attacks); });
   };
   CHECK(contains(evaluate_with({}, fit_scores()), "no attacks"));
   CHECK(contains(evaluate_with({{{"nothing", nullptr}, false}}, fit_scores()), "attack nothing is null"));
-  CHECK(contains(evaluate_with({{entry(attack::Pgd(ball(), {.targeted = true})), true}}, fit_scores()),
+  CHECK(contains(evaluate_with({{entry(attack::Pgd(l2_ball(), {.targeted = true})), true}}, fit_scores()),
                  "takes labels as targets"));
-  CHECK(contains(evaluate_with({{entry(attack::fgsm(ball())), false}}, {}), "no scores"));
+  CHECK(contains(evaluate_with({{entry(attack::fgsm(l2_ball())), false}}, {}), "no scores"));
 }
